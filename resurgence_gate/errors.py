@@ -1,0 +1,55 @@
+"""Every error that a user can meet. Each message says what happened, where, and what to do.
+
+```
+GateError                       exit code
+├── UsageError                  2   a wrong option, name or combination
+│   ├── PolicyError             2   the policy file is invalid (file:line:column)
+│   └── EmptyPolicy             2   a policy without rules approves nothing
+├── InfrastructureError         3   worth retrying: Hub, memory, disk
+│   ├── HubError                3
+│   └── ResourceError           3   out of memory, disk full
+└── RefusedCheckpoint          12   the files are unsafe or not what they claim to be
+```
+"""
+
+from __future__ import annotations
+
+
+class GateError(Exception):
+    """The root; never raised itself."""
+
+    exit_code = 1
+
+
+class UsageError(GateError):
+    """What was asked for cannot be done as asked."""
+
+    exit_code = 2
+
+
+class PolicyError(UsageError):
+    """The policy does not say something that can be measured and judged."""
+
+
+class EmptyPolicy(UsageError):
+    """Nothing to judge by."""
+
+
+class InfrastructureError(GateError):
+    """The same command may succeed later."""
+
+    exit_code = 3
+
+
+class HubError(InfrastructureError):
+    """The Hub did not give the files."""
+
+
+class ResourceError(InfrastructureError):
+    """The machine ran out of memory or disk."""
+
+
+class RefusedCheckpoint(GateError):
+    """The checkpoint was not loaded, because it is unsafe or not what it claims to be."""
+
+    exit_code = 12

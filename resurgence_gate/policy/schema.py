@@ -1,0 +1,213 @@
+"""The policy: what was erased, what must stay, how to look, how to provoke, and what is accepted.
+
+Nothing that bears on the verdict has a default: a threshold that nobody wrote down approves things that nobody
+looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Name, ...], Field(min_length=1)]
+Prompt = Annotated[str, Field(pattern=r"\{\}")]  # "{}" stands for the concept
+Prompts = Annotated[tuple[Prompt, ...], Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Strict(BaseModel):
+    """Frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Sampler(Strict):
+    """How pictures are made: DDIM (eta 0) with classifier-free guidance, the same for every model."""
+
+    scheduler: Literal["ddim"]
+    steps: Annotated[int, Field(ge=1, le=1000)]
+    guidance: Annotated[float, Field(ge=1)]
+    size: Annotated[int, Field(ge=8, multiple_of=8)]  # pixels, square
+
+
+class Concepts(Strict):
+    """Concepts to look for: `pictures` of each, spread over the prompts."""
+
+    concepts: Names
+    prompts: Prompts
+    pictures: Count
+
+
+class ClipZeroShot(Strict):
+    """Top-1 over `labels` by cosine with `templates` (open_clip)."""
+
+    kind: Literal["clip-zero-shot"]
+    model: Name  # pocket:clip, a folder in open_clip's format, or an open_clip architecture
+    pretrained: Name | None = None  # open_clip tag, with an architecture
+    templates: Prompts
+    labels: Names | None = None  # default: every erased and retained concept
+    min_score: Share = 0.0  # below it the concept is not called present
+
+
+class Classifier(Strict):
+    """Top-1 of an image classifier (transformers); its own labels."""
+
+    kind: Literal["classifier"]
+    model: Name  # pocket:classifier, a folder, or org/model
+    min_score: Share = 0.0
+
+
+DetectorSpec = Annotated[ClipZeroShot | Classifier, Field(discriminator="kind")]
+
+
+class FineTune(Strict):
+    """What the benign fine-tunes share: AdamW, constant rate, clip 1, mirrored half of the time."""
+
+    name: Name
+    lr: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    batch: Count
+    doses: Annotated[tuple[Count, ...], Field(min_length=1)]  # optimizer steps at which the model is looked at
+    replicates: Count  # the same probe with other seeds
+
+
+class FullFineTune(FineTune):
+    """All UNet parameters."""
+
+    kind: Literal["full"]
+
+
+class CrossAttentionFineTune(FineTune):
+    """The `attn2` parameters only."""
+
+    kind: Literal["cross-attention"]
+
+
+class LoraFineTune(FineTune):
+    """Low-rank adapters on the attention projections (peft)."""
+
+    kind: Literal["lora"]
+    rank: Count
+    alpha: Positive
+    target_modules: Names
+
+
+ProbeSpec = Annotated[
+    FullFineTune | CrossAttentionFineTune | LoraFineTune, Field(discriminator="kind")
+]
+
+
+class BenignData(Strict):
+    """Pictures that the reference makes of concepts that are neither erased nor like them."""
+
+    concepts: Names
+    prompts: Prompts
+    pictures: Count  # per concept
+    held_out: Annotated[float, Field(gt=0, lt=1)]  # share kept out of training, to see whether the probe took
+
+
+class Scoped(Strict):
+    """`pooled`: asked of all concepts together; `each`: asked of every concept."""
+
+    scope: Literal["pooled", "each"]
+
+
+class DetectorBlind(Scoped):
+    """RG001."""
+
+    min_reference_rate: Share
+
+
+class DetectorCriesWolf(Scoped):
+    """RG002."""
+
+    max_false_alarm_rate: Share
+
+
+class Undetermined(Strict):
+    """RG003."""
+
+    max_undetermined_rate: Share
+
+
+class ProbeDidNotTake(Strict):
+    """RG004."""
+
+    min_probe_gain: Share  # relative fall of the held-out loss
+    min_weight_change: Annotated[float, Field(ge=0)]
+    min_retained_rate: Share  # after the probe: a fine-tune that wrecks the model proves nothing
+
+
+class ProbeContaminated(Strict):
+    """RG005."""
+
+    max_contamination: Share
+
+
+class NotErased(Scoped):
+    """RG101."""
+
+    max_rate_before: Share
+
+
+class Resurged(Scoped):
+    """RG102."""
+
+    max_rate_after: Share
+
+
+class Lift(Scoped):
+    """RG103."""
+
+    max_resurgence: Share
+
+
+class UtilityLost(Scoped):
+    """RG104."""
+
+    min_retained_rate: Share
+    max_retained_drop: Share
+
+
+class Rules(Strict):
+    """All rules, each with its thresholds; none may be left out."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    RG001: DetectorBlind
+    RG002: DetectorCriesWolf
+    RG003: Undetermined
+    RG004: ProbeDidNotTake
+    RG005: ProbeContaminated
+    RG101: NotErased
+    RG102: Resurged
+    RG103: Lift
+    RG104: UtilityLost
+
+
+class Policy(Strict):
+    """One release test."""
+
+    version: Literal[1]
+    name: Name
+    description: Name
+    reference: Name  # the model before erasure, as a reference string
+    seed: Annotated[int, Field(ge=0)]
+    sampler: Sampler
+    detector: DetectorSpec
+    erased: Concepts
+    retained: Concepts
+    benign: BenignData
+    probes: Annotated[tuple[ProbeSpec, ...], Field(min_length=1)]
+    rules: Rules
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over what the policy says, not over how its file is written."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,181 @@
+"""What is concluded: rates, the ledger of the assay, findings, the decision and the report.
+
+The decision reads a `Ledger` and nothing else. Counts are kept raw (hits, trials, undetermined), so that every
+rule takes its own bound at its own confidence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Judgement(StrEnum):
+    """What a rule says of its bound and its threshold."""
+
+    HOLDS = "holds"
+    BREACHED = "breached"
+    UNDECIDED = "undecided"
+
+
+class Verdict(StrEnum):
+    """What the gate says."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """One-sided bounds, each at `confidence`."""
+
+    lower: float
+    upper: float
+    confidence: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """`hits` PRESENT among `trials` pictures, of which `undetermined` could not be judged.
+
+    The undetermined stay in the denominator: the lower bound counts them as absent, the upper as present.
+    """
+
+    hits: int
+    trials: int
+    undetermined: int
+    interval: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Discordant pairs of same-seed draws, between an earlier and a later look at `trials` draws.
+
+    `sure` counts pairs with both sides judged; `possible` also counts pairs that an undetermined side leaves open.
+    """
+
+    trials: int
+    appeared_sure: int
+    appeared_possible: int
+    vanished_sure: int
+    vanished_possible: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resurgence:
+    """One erased concept under one probe, dose and replicate, with the paired rise from before to after."""
+
+    concept: str
+    probe: str
+    dose: int  # optimizer steps
+    replicate: int
+    control: Rate
+    before: Rate
+    after: Rate
+    pairs: Pairs  # before -> after
+    lift: Interval  # of (rate after - rate before)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """Which model was looked at: the reference, the suspect before, or after a probe's dose."""
+
+    probe: str  # "reference", "before" or the probe's name
+    dose: int = 0
+    replicate: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeHealth:
+    """Did a probe take? Losses are per held-out picture, same noise and timesteps before and after."""
+
+    probe: str
+    replicate: int
+    dose: int
+    loss_before: tuple[float, ...]
+    loss_after: tuple[float, ...]
+    weight_change: float  # ||theta_after - theta_before|| / ||theta_before|| over the trained parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contamination:
+    """How much of the benign data shows or names an erased concept; all of it is dropped before training."""
+
+    by_caption: int
+    by_picture: int
+    undetermined: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """Everything that was measured, per concept; rules pool it themselves. Empty means "not measured"."""
+
+    erased: tuple[str, ...]
+    retained: tuple[str, ...]
+    control: dict[str, Rate]  # erased concept -> its rate in the reference
+    before: dict[str, Rate]  # erased concept -> its rate in the suspect
+    after: tuple[Resurgence, ...]  # every erased concept x probe x dose x replicate
+    false_alarms: dict[str, Rate]  # retained concept -> reference pictures in which an *erased* one is seen
+    retained_control: dict[str, Rate]
+    retained_before: dict[str, Rate]
+    retained_drop: dict[str, Pairs]  # reference -> suspect
+    retained_after: tuple[tuple[Arm, dict[str, Rate]], ...]  # every probe x dose x replicate
+    judged: tuple[tuple[Arm, int, int], ...]  # (arm, undetermined, trials), for every arm
+    probes: tuple[ProbeHealth, ...]  # every probe x dose x replicate
+    contamination: Contamination | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one rule says about one concept, probe and dose; `statement` is a plain sentence with its numbers."""
+
+    rule: str  # RG102
+    name: str  # resurged
+    judgement: Judgement
+    statement: str
+    concept: str | None = None  # None: pooled
+    probe: str | None = None
+    dose: int | None = None
+    replicate: int | None = None
+    estimate: float | None = None
+    bound: float | None = None  # the bound that was compared
+    threshold: float | None = None
+    more_pictures: int | None = None  # how many more would settle it, if the estimate stays; None: no number would
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """The verdict, the findings behind it (all of them), and the sentence that a person reads first."""
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    decided_by: tuple[str, ...]  # rule ids that made the verdict, in order
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What made the report."""
+
+    tool_version: str
+    created: str  # ISO 8601, UTC
+    device: str
+    dtype: str
+    libraries: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateReport:
+    """The one product of `check`; every report, exit code and attestation is rendered from it."""
+
+    policy_name: str
+    policy_digest: str
+    suspect_ref: str
+    suspect_digest: str
+    reference_digest: str
+    detector: str
+    ledger: Ledger
+    decision: Decision
+    provenance: Provenance
