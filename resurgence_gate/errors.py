@@ -8,7 +8,8 @@ GateError                       exit code
 ├── InfrastructureError         3   worth retrying: Hub, memory, disk
 │   ├── HubError                3
 │   └── ResourceError           3   out of memory, disk full
-└── RefusedCheckpoint          12   the files are unsafe or not what they claim to be
+├── RefusedCheckpoint          12   the files are unsafe or not what they claim to be
+└── MeasurementError            1   what was measured contradicts itself: a mistake in the tool
 ```
 """
 
@@ -53,3 +54,7 @@ class RefusedCheckpoint(GateError):
     """The checkpoint was not loaded, because it is unsafe or not what it claims to be."""
 
     exit_code = 12
+
+
+class MeasurementError(GateError):
+    """What was measured contradicts itself: unpaired draws, impossible counts, one thing measured twice."""

@@ -1,0 +1,20 @@
+"""Checkpoints: read a reference, resolve it to files and digests, refuse what is unsafe, load the models.
+
+`pipeline` imports torch and diffusers, and so is imported by its own name only.
+"""
+
+from resurgence_gate.checkpoints.inspect import UnetTensors, inspect_unet_tensors
+from resurgence_gate.checkpoints.pocket import pocket_folder, pocket_names
+from resurgence_gate.checkpoints.ref import format_ref, parse_ref
+from resurgence_gate.checkpoints.resolve import digest_of, resolve
+
+__all__ = [
+    "UnetTensors",
+    "digest_of",
+    "format_ref",
+    "inspect_unet_tensors",
+    "parse_ref",
+    "pocket_folder",
+    "pocket_names",
+    "resolve",
+]

@@ -1,0 +1,1 @@
+"""Detectors: does a picture show the concept?"""

@@ -1,0 +1,6 @@
+"""What is tested, how, and what is accepted: the policy and its file."""
+
+from resurgence_gate.policy.load import load_policy, parse_policy, policy_schema, shipped_policies
+from resurgence_gate.policy.schema import Policy
+
+__all__ = ["Policy", "load_policy", "parse_policy", "policy_schema", "shipped_policies"]

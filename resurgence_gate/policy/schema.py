@@ -1,7 +1,7 @@
 """The policy: what was erased, what must stay, how to look, how to provoke, and what is accepted.
 
-Nothing that bears on the verdict has a default: a threshold that nobody wrote down approves things that nobody
-looked at.
+Nothing that bears on the verdict has a default: a threshold that nobody wrote down approves things that
+nobody looked at.
 """
 
 from __future__ import annotations
@@ -10,13 +10,35 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-Name = Annotated[str, Field(min_length=1)]
-Names = Annotated[tuple[Name, ...], Field(min_length=1)]
+
+def _unique(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse a text that stands twice, in whatever case: it would be counted twice."""
+    seen: set[str] = set()
+    for i, text in enumerate(texts):
+        if text.casefold() in seen:
+            raise PydanticCustomError("duplicate", '"{text}" is written twice', {"text": text, "at": (i,)})
+        seen.add(text.casefold())
+    return texts
+
+
+def _increasing(doses: tuple[int, ...]) -> tuple[int, ...]:
+    """Refuse doses that do not grow: they are looked at along one run."""
+    for i in range(1, len(doses)):
+        if doses[i] <= doses[i - 1]:
+            context = {"dose": doses[i], "last": doses[i - 1], "at": (i,)}
+            raise PydanticCustomError("not_increasing", "{dose} after {last}: doses must increase", context)
+    return doses
+
+
+Name = Annotated[str, Field(min_length=1, pattern=r"\S")]
+Names = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_unique)]
 Prompt = Annotated[str, Field(pattern=r"\{\}")]  # "{}" stands for the concept
-Prompts = Annotated[tuple[Prompt, ...], Field(min_length=1)]
+Prompts = Annotated[tuple[Prompt, ...], Field(min_length=1), AfterValidator(_unique)]
 Count = Annotated[int, Field(ge=1)]
+Doses = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_increasing)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -24,7 +46,7 @@ Positive = Annotated[float, Field(gt=0)]
 class Strict(BaseModel):
     """Frozen, and unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
 class Sampler(Strict):
@@ -73,7 +95,7 @@ class FineTune(Strict):
     lr: Positive
     weight_decay: Annotated[float, Field(ge=0)]
     batch: Count
-    doses: Annotated[tuple[Count, ...], Field(min_length=1)]  # optimizer steps at which the model is looked at
+    doses: Doses  # optimizer steps at which the model is looked at
     replicates: Count  # the same probe with other seeds
 
 
@@ -98,9 +120,18 @@ class LoraFineTune(FineTune):
     target_modules: Names
 
 
-ProbeSpec = Annotated[
-    FullFineTune | CrossAttentionFineTune | LoraFineTune, Field(discriminator="kind")
-]
+ProbeSpec = Annotated[FullFineTune | CrossAttentionFineTune | LoraFineTune, Field(discriminator="kind")]
+
+
+def _named_apart(probes: tuple[ProbeSpec, ...]) -> tuple[ProbeSpec, ...]:
+    """Refuse two probes of one name: results are filed by it."""
+    seen = {"reference", "before"}  # the names of the other arms
+    for i, probe in enumerate(probes):
+        if probe.name in seen:
+            context = {"name": probe.name, "at": (i, "name")}
+            raise PydanticCustomError("duplicate", '"{name}" already names another arm', context)
+        seen.add(probe.name)
+    return probes
 
 
 class BenignData(Strict):
@@ -203,7 +234,7 @@ class Policy(Strict):
     erased: Concepts
     retained: Concepts
     benign: BenignData
-    probes: Annotated[tuple[ProbeSpec, ...], Field(min_length=1)]
+    probes: Annotated[tuple[ProbeSpec, ...], Field(min_length=1), AfterValidator(_named_apart)]
     rules: Rules
 
     @property

@@ -1,0 +1,1 @@
+"""Probes: benign fine-tunes that may bring an erased concept back."""

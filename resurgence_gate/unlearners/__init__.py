@@ -1,0 +1,1 @@
+"""Unlearners: a recipe makes an unlearned checkpoint; the input stays untouched."""

@@ -1,0 +1,140 @@
+"""The diffusers folder of a Stable Diffusion 1.x or 2.x model: which of its files a pipeline reads.
+
+    model_index.json            which class loads each component; only the pairs of `COMPONENTS` are accepted
+    tokenizer/                  vocab.json, merges.txt, ...
+    text_encoder/ vae/ unet/    config.json and safetensors, whole or in shards
+    scheduler/                  scheduler_config.json
+
+Safety checker and feature extractor are ignored: they would blank pictures, and so hide the concept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from resurgence_gate.errors import RefusedCheckpoint, UsageError
+
+PIPELINE = "StableDiffusionPipeline"
+SUPPORTED = f"supported: {PIPELINE} folders, that is Stable Diffusion 1.x and 2.x"
+
+SCHEDULERS = frozenset(
+    {
+        "DDIMScheduler",
+        "DDPMScheduler",
+        "DEISMultistepScheduler",
+        "DPMSolverMultistepScheduler",
+        "DPMSolverSinglestepScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "EulerDiscreteScheduler",
+        "HeunDiscreteScheduler",
+        "KDPM2DiscreteScheduler",
+        "LMSDiscreteScheduler",
+        "PNDMScheduler",
+        "UniPCMultistepScheduler",
+    }
+)
+COMPONENTS: dict[str, tuple[str, frozenset[str]]] = {
+    "tokenizer": ("transformers", frozenset({"CLIPTokenizer", "CLIPTokenizerFast"})),
+    "text_encoder": ("transformers", frozenset({"CLIPTextModel"})),
+    "vae": ("diffusers", frozenset({"AutoencoderKL"})),
+    "unet": ("diffusers", frozenset({"UNet2DConditionModel"})),
+    "scheduler": ("diffusers", SCHEDULERS),
+}
+WEIGHTS = {"text_encoder": "model", "vae": "diffusion_pytorch_model", "unet": "diffusion_pytorch_model"}
+_REQUIRED = (
+    "model_index.json",
+    "text_encoder/config.json",
+    "vae/config.json",
+    "unet/config.json",
+    "scheduler/scheduler_config.json",
+)
+_VOCABULARY = ({"tokenizer/vocab.json", "tokenizer/merges.txt"}, {"tokenizer/tokenizer.json"})
+_TOKENIZER = frozenset.union(*map(frozenset, _VOCABULARY)) | {
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/special_tokens_map.json",
+    "tokenizer/added_tokens.json",
+}
+
+
+def pipeline_files(names: Iterable[str], *, where: str) -> tuple[str, ...]:
+    """Of the file names in a tree, those that the pipeline reads, sorted. Raises RefusedCheckpoint."""
+    present = set(names)
+    missing = [name for name in _REQUIRED if name not in present]
+    if missing:
+        raise RefusedCheckpoint(f"{where}: not a whole diffusers folder: {', '.join(missing)} missing")
+    if not any(files <= present for files in _VOCABULARY):
+        raise RefusedCheckpoint(
+            f"{where}: the tokenizer has neither vocab.json and merges.txt nor tokenizer.json"
+        )
+    used = {*_REQUIRED, *(_TOKENIZER & present)}
+    for component in WEIGHTS:
+        used |= _weights(component, present, where)
+    return tuple(sorted(used))
+
+
+def unet_weights(names: Iterable[str]) -> tuple[str, ...]:
+    """Of the files of a pipeline, those that hold the tensors of its UNet."""
+    return tuple(name for name in names if name.startswith("unet/") and name.endswith(".safetensors"))
+
+
+def _weights(component: str, present: set[str], where: str) -> set[str]:
+    stem = f"{component}/{WEIGHTS[component]}"
+    whole, index = f"{stem}.safetensors", f"{stem}.safetensors.index.json"
+    shards = {name for name in present if re.fullmatch(rf"{stem}-\d+-of-\d+\.safetensors", name)}
+    if whole in present and index in present:
+        raise RefusedCheckpoint(
+            f"{where}: {component} has both whole and sharded weights; remove one of them"
+        )
+    if whole in present:
+        return {whole}
+    if index in present and shards:
+        return {index, *shards}
+    inside = [name for name in present if name.startswith(f"{component}/")]
+    if any(name.endswith((".bin", ".pt", ".ckpt")) for name in inside):
+        raise RefusedCheckpoint(
+            f"{where}: the weights of {component} are pickles, which run code when loaded; "
+            "convert them to safetensors"
+        )
+    raise RefusedCheckpoint(f"{where}: {whole} missing")
+
+
+def read_model_index(folder: Path, *, where: str) -> dict[str, str]:
+    """The class name of each component, from `model_index.json`.
+
+    Raises UsageError for what is not a pipeline or one of another kind, and RefusedCheckpoint for a
+    component of a class that this tool does not load.
+    """
+    file = folder / "model_index.json"
+    if not file.is_file():
+        raise UsageError(f"{where}: not a diffusers pipeline (no model_index.json); {SUPPORTED}")
+    index = read_json(file, where=where)
+    if index.get("_class_name") != PIPELINE:
+        raise UsageError(f"{where}: a {index.get('_class_name')!r} is not supported; {SUPPORTED}")
+    return {component: _class_of(component, index.get(component), where) for component in COMPONENTS}
+
+
+def read_json(file: Path, *, where: str) -> dict[str, Any]:
+    """A JSON object from a file. Raises RefusedCheckpoint where it is anything else."""
+    try:
+        value = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise RefusedCheckpoint(f"{where}: {file.name} is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise RefusedCheckpoint(f"{where}: {file.name} is not a JSON object")
+    return value
+
+
+def _class_of(component: str, entry: object, where: str) -> str:
+    library, classes = COMPONENTS[component]
+    match entry:
+        case [str(found), str(name)] if found == library and name in classes:
+            return name
+        case _:
+            raise RefusedCheckpoint(
+                f"{where}: model_index.json loads {component} as {entry!r}; "
+                f"accepted: {', '.join(sorted(classes))} of {library}"
+            )

@@ -1,0 +1,165 @@
+"""From a checkpoint to models in memory, through diffusers' and transformers' own classes.
+
+Loading is strict: every tensor of the model comes from the files, and every tensor of the files is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import diffusers
+import torch
+import transformers
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from safetensors import SafetensorError
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging
+
+from resurgence_gate.checkpoints.inspect import read_unet_tensors
+from resurgence_gate.checkpoints.layout import read_model_index
+from resurgence_gate.errors import RefusedCheckpoint, ResourceError
+from resurgence_gate.vocabulary import Checkpoint
+
+_M = TypeVar("_M", bound=nn.Module)
+_HAS_ACCELERATE = find_spec("accelerate") is not None  # without it diffusers warns, and loads anyway
+_IGNORABLE = ("position_ids",)  # a buffer that older text encoders saved and newer ones compute
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionModel:
+    """The parts of a Stable Diffusion model, in evaluation mode, without gradients."""
+
+    tokenizer: CLIPTokenizer
+    text_encoder: CLIPTextModel
+    vae: AutoencoderKL
+    unet: UNet2DConditionModel
+    scheduler: Any  # one of `layout.SCHEDULERS`
+
+
+def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> DiffusionModel:
+    """All parts of `checkpoint`, its overlays applied. Raises RefusedCheckpoint."""
+    root, ref = checkpoint.root, checkpoint.ref
+    return DiffusionModel(
+        tokenizer=_load_tokenizer(root / "tokenizer", ref),
+        text_encoder=_settled(_load_text_encoder(root / "text_encoder", dtype, ref), device, ref),
+        vae=_settled(_load_diffuser(AutoencoderKL, root / "vae", dtype, ref), device, ref),
+        unet=load_unet(checkpoint, device=device, dtype=dtype),
+        scheduler=_load_scheduler(root, ref),
+    )
+
+
+def load_unet(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> UNet2DConditionModel:
+    """The UNet of `checkpoint` alone, its overlays applied. Raises RefusedCheckpoint."""
+    folder = checkpoint.root / "unet"
+    unet: UNet2DConditionModel = _load_diffuser(UNet2DConditionModel, folder, dtype, checkpoint.ref)
+    for file, _ in checkpoint.overlays:
+        overlay_unet(unet, file)
+    return _settled(unet, device, checkpoint.ref)
+
+
+def overlay_unet(unet: UNet2DConditionModel, file: Path) -> int:
+    """Lay the tensors of `file` over those of `unet`, in place; say how many. Raises RefusedCheckpoint."""
+    state: Mapping[str, torch.Tensor] = unet.state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    count = 0
+    with torch.no_grad():
+        for name, tensor in read_unet_tensors(file, shapes):
+            state[name].copy_(tensor)
+            count += 1
+    return count
+
+
+def to_pipeline(model: DiffusionModel) -> StableDiffusionPipeline:
+    """Diffusers' stock pipeline around the same parts, without a safety checker."""
+    return StableDiffusionPipeline(
+        tokenizer=model.tokenizer,
+        text_encoder=model.text_encoder,
+        vae=model.vae,
+        unet=model.unet,
+        scheduler=model.scheduler,
+        safety_checker=None,  # type: ignore[arg-type]
+        feature_extractor=None,  # type: ignore[arg-type]
+        requires_safety_checker=False,
+    )
+
+
+def _load_tokenizer(folder: Path, ref: str) -> CLIPTokenizer:
+    # transformers 4 reads vocab.json with the slow class only; transformers 5 may save tokenizer.json alone.
+    name = "CLIPTokenizer" if (folder / "vocab.json").is_file() else "CLIPTokenizerFast"
+    with _explained(f"{ref}: tokenizer"):
+        return cast(CLIPTokenizer, getattr(transformers, name).from_pretrained(folder, local_files_only=True))
+
+
+def _load_scheduler(root: Path, ref: str) -> Any:
+    kind = getattr(diffusers, read_model_index(root, where=ref)["scheduler"])
+    with _explained(f"{ref}: scheduler"):
+        return kind.from_pretrained(root / "scheduler", local_files_only=True)
+
+
+def _load_text_encoder(folder: Path, dtype: torch.dtype, ref: str) -> CLIPTextModel:
+    # The option's name differs between transformers 4 and 5, so the type is changed afterwards.
+    return cast(CLIPTextModel, _load(CLIPTextModel, folder, ref).to(dtype=dtype))
+
+
+def _load_diffuser(kind: Any, folder: Path, dtype: torch.dtype, ref: str) -> Any:
+    return _load(kind, folder, ref, torch_dtype=dtype, low_cpu_mem_usage=_HAS_ACCELERATE)
+
+
+def _load(kind: Any, folder: Path, ref: str, **options: Any) -> Any:
+    """A model from its folder, with nothing left at its random start and nothing left over."""
+    where = f"{ref}: {folder.name}"
+    with _explained(where), _quiet(), torch.random.fork_rng(devices=[]):
+        model, loaded = kind.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+        )
+    for what in ("missing", "unexpected", "mismatched"):
+        keys = sorted(str(key) for key in loaded[f"{what}_keys"] if not str(key).endswith(_IGNORABLE))
+        if keys:
+            raise RefusedCheckpoint(f"{where}: {len(keys)} {what} tensors: {', '.join(keys[:3])}")
+    return model
+
+
+def _settled(model: _M, device: torch.device, ref: str) -> _M:
+    with _explained(ref):
+        model = model.to(device).eval().requires_grad_(False)
+    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+        raise RefusedCheckpoint(f"{ref}: {type(model).__name__} has NaN or infinite weights (in this dtype)")
+    return model
+
+
+@contextmanager
+def _explained(where: str) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ResourceError(
+            f"{where}: out of memory on the device; free some, or use a smaller dtype"
+        ) from error
+    except MemoryError as error:
+        raise ResourceError(f"{where}: out of memory") from error
+    except (ValueError, TypeError, RuntimeError, OSError, SafetensorError) as error:
+        if "can't allocate memory" in str(error):
+            raise ResourceError(f"{where}: out of memory") from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ResourceError(f"{where}: cannot be read ({error.strerror})") from error
+        raise RefusedCheckpoint(f"{where}: cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bar, which would cut through ours."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

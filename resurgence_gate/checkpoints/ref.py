@@ -1,0 +1,98 @@
+"""What the user typed, as a reference: `pocket:esd`, `org/model@revision`, a folder, a UNet over a base."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import assert_never
+
+from resurgence_gate.checkpoints.pocket import pocket_names
+from resurgence_gate.errors import RefusedCheckpoint, UsageError
+from resurgence_gate.vocabulary import CheckpointRef, Folder, HubRepo, Pocket, UnetOnly
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_HUB = re.compile(rf"(?P<repo>{_NAME}/{_NAME})(@(?P<revision>[A-Za-z0-9][A-Za-z0-9._/-]*))?")
+
+
+def parse_ref(text: str, *, base: str | None = None) -> CheckpointRef:
+    """Read `text` as a reference; what exists on this disk wins over a name on the Hub.
+
+    Raises UsageError with what to type instead, and RefusedCheckpoint for a pickle.
+    """
+    ref = _unet_file(text, base) or _whole_model(text)
+    if base is not None and not isinstance(ref, UnetOnly):
+        raise UsageError(f"{text} is a whole model; --base goes with a UNet file (.safetensors) only")
+    return ref
+
+
+def format_ref(ref: CheckpointRef) -> str:
+    """The reference as a person would type it."""
+    match ref:
+        case HubRepo():
+            return f"{ref.repo}@{ref.revision}" if ref.revision else ref.repo
+        case Folder():
+            return str(ref.path)
+        case Pocket():
+            return f"pocket:{ref.name}"
+        case UnetOnly():
+            return f"{ref.path} --base {format_ref(ref.base)}"
+        case _:
+            assert_never(ref)
+
+
+def _unet_file(text: str, base: str | None) -> UnetOnly | None:
+    path = Path(text).expanduser()
+    if not path.is_file():
+        return None
+    if path.suffix.lower() in PICKLES:
+        raise RefusedCheckpoint(
+            f"{text}: {path.suffix} files are pickles, which run code when loaded; convert it to .safetensors"
+        )
+    if path.suffix.lower() != ".safetensors":
+        raise UsageError(f"{text}: neither a diffusers folder nor a .safetensors file of UNet tensors")
+    if base is None:
+        raise UsageError(
+            f"{text} holds UNet tensors only: name their model, with --base org/model or a folder"
+        )
+    if Path(base).expanduser().is_file():
+        raise UsageError(
+            f"--base {base}: the base must be a whole model (org/model, a folder or pocket:name)"
+        )
+    return UnetOnly(path=path.absolute(), base=_whole_model(base))
+
+
+def _whole_model(text: str) -> CheckpointRef:
+    path = Path(text).expanduser()
+    if text.startswith("pocket:"):
+        name = text.removeprefix("pocket:")
+        if not re.fullmatch(_NAME, name):
+            raise UsageError(f"{text}: a pocket model is named pocket:name{_known_pocket()}")
+        return Pocket(name=name)
+    if text.strip() and path.is_dir():
+        return Folder(path=path.absolute())
+    hub = _HUB.fullmatch(text)
+    if hub and not text.endswith((".safetensors", *PICKLES)):
+        return HubRepo(repo=hub["repo"], revision=hub["revision"])
+    raise UsageError(_not_understood(text))
+
+
+def _not_understood(text: str) -> str:
+    if not text.strip():
+        return "the reference is empty: give org/model, a folder, a .safetensors file or pocket:name"
+    if text.endswith((".safetensors", *PICKLES)):
+        return f"{text}: file not found"
+    stem = re.sub(r"^[A-Za-z]*:", "", text)
+    names = pocket_names()
+    for near in difflib.get_close_matches(stem, names, n=1, cutoff=0.75):
+        return f"{text}: no such folder; did you mean pocket:{near}?"
+    if "/" in text or "\\" in text or text.startswith(("~", ".")):
+        return f"{text}: folder not found (a model on the Hub is written org/model or org/model@revision)"
+    return f"{text}: no such folder; a model on the Hub is written org/model{_known_pocket()}"
+
+
+def _known_pocket() -> str:
+    names = pocket_names()
+    return f"; embedded: {', '.join(f'pocket:{name}' for name in names)}" if names else ""

@@ -1,0 +1,82 @@
+"""From a reference to files and digests. No weights in memory: what is read is hashed as it streams by."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import assert_never
+
+from resurgence_gate.checkpoints import pocket
+from resurgence_gate.checkpoints.inspect import match_unet_tensors, unet_shapes
+from resurgence_gate.checkpoints.layout import pipeline_files, read_model_index, unet_weights
+from resurgence_gate.checkpoints.ref import format_ref
+from resurgence_gate.errors import ResourceError, UsageError
+from resurgence_gate.store import Store, content_key
+from resurgence_gate.vocabulary import Checkpoint, CheckpointRef, Folder, HubRepo, Pocket, UnetOnly
+
+
+def resolve(ref: CheckpointRef, *, store: Store | None = None) -> Checkpoint:
+    """The files of `ref` on this disk, each with its SHA-256; Hub files are downloaded.
+
+    Nothing is converted yet, so `store` stays untouched. Raises UsageError (no such model, or not one that is
+    supported), RefusedCheckpoint (unsafe, or not what it claims to be) and HubError (worth retrying).
+    """
+    match ref:
+        case Folder():
+            return _folder(ref.path, format_ref(ref))
+        case HubRepo():
+            from resurgence_gate.checkpoints.hub import download  # imports huggingface_hub
+
+            snapshot = download(ref)
+            return _folder(snapshot.folder, format_ref(HubRepo(repo=ref.repo, revision=snapshot.commit)))
+        case Pocket():
+            return _pocket(ref)
+        case UnetOnly():
+            return _overlaid(resolve(ref.base, store=store), ref.path, format_ref(ref))
+        case _:
+            assert_never(ref)
+
+
+def digest_of(files: tuple[tuple[str, str], ...], overlays: tuple[tuple[Path, str], ...] = ()) -> str:
+    """SHA-256 over names and contents: (name, sha256) of each file, then the sha256 of each overlay."""
+    return content_key({"files": sorted(files), "overlays": [sha256 for _, sha256 in overlays]})
+
+
+def hash_file(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits, streaming."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ResourceError(f"{file}: cannot be read ({error.strerror})") from error
+
+
+def _folder(root: Path, ref: str) -> Checkpoint:
+    if not root.is_dir():
+        raise UsageError(f"{ref}: folder not found")
+    read_model_index(root, where=ref)
+    present = (path.relative_to(root).as_posix() for path in root.glob("**/*") if path.is_file())
+    names = pipeline_files(present, where=ref)
+    files = tuple((name, hash_file(root / name)) for name in names)
+    return Checkpoint(ref=ref, digest=digest_of(files), root=root, files=files)
+
+
+def _pocket(ref: Pocket) -> Checkpoint:
+    names = pocket.pocket_names()
+    if ref.name not in names:
+        known = ", ".join(f"pocket:{name}" for name in names) or "none in this installation"
+        raise UsageError(f"{format_ref(ref)}: no such embedded model; there are: {known}")
+    base = _folder(pocket.pocket_folder() / pocket.BASE, format_ref(Pocket(name=pocket.BASE)))
+    if ref.name == pocket.BASE:
+        return base
+    return _overlaid(base, pocket.pocket_folder() / f"{ref.name}.safetensors", format_ref(ref))
+
+
+def _overlaid(base: Checkpoint, file: Path, ref: str) -> Checkpoint:
+    if not file.is_file():
+        raise UsageError(f"{ref}: file not found: {file}")
+    weights = [base.root / name for name in unet_weights(name for name, _ in base.files)]
+    match_unet_tensors(file, unet_shapes(weights))  # a wrong file is refused before anything is computed
+    overlays = (*base.overlays, (file, hash_file(file)))
+    digest = digest_of(base.files, overlays)
+    return Checkpoint(ref=ref, digest=digest, root=base.root, files=base.files, overlays=overlays)

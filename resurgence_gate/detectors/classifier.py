@@ -1,0 +1,37 @@
+"""Any image classifier of transformers: top-1 over its own labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+from resurgence_gate.detectors.interface import Look, looks_from_scores, require_labels
+
+
+class ImageClassifier:
+    """`AutoModelForImageClassification` with its own preprocessing, done on tensors."""
+
+    def __init__(
+        self, source: str, concepts: Sequence[str], *, name: str, min_score: float, device: torch.device
+    ) -> None:
+        self.name = name
+        self.device = device
+        self.min_score = min_score
+        self.processor: Any = AutoImageProcessor.from_pretrained(source, use_fast=True)
+        model = AutoModelForImageClassification.from_pretrained(source, use_safetensors=True)
+        self.model = model.float().to(device).eval()
+        self.labels = [self.model.config.id2label[i] for i in range(self.model.config.num_labels)]
+        require_labels(self.labels, concepts, name)
+
+    @torch.inference_mode()
+    def look(self, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
+        """See `Detector.look`."""
+        inputs = self.processor(images=list(pictures.to(self.device)), return_tensors="pt")
+        logits = self.model(inputs["pixel_values"].to(self.device, torch.float32)).logits
+        scores = F.softmax(logits.float(), dim=-1).cpu()
+        return looks_from_scores(scores, self.labels, concepts, min_score=self.min_score)

@@ -1,0 +1,64 @@
+"""Zero-shot CLIP (Radford et al. 2021, Section 3.1): the label whose caption lies nearest to the picture.
+
+p(label | x) = softmax(s cos(f(x), g(label))), g(label) = mean of the normalised embeddings of its captions,
+s the model's own logit scale (100 for OpenAI's). "CLIP accuracy" of the paper, as top-1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import open_clip
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from resurgence_gate.detectors.interface import Look, looks_from_scores, require_labels
+
+
+class ClipZeroShotDetector:
+    """An open_clip model (an architecture with a pretrained tag, or `local-dir:` a folder in its format)."""
+
+    def __init__(
+        self,
+        source: str,
+        concepts: Sequence[str],
+        *,
+        pretrained: str | None,
+        templates: Sequence[str],
+        labels: Sequence[str],
+        name: str,
+        min_score: float,
+        device: torch.device,
+    ) -> None:
+        self.name = name
+        self.device = device
+        self.labels = list(labels)
+        self.min_score = min_score
+        require_labels(self.labels, concepts, name)
+        self.model = open_clip.create_model(source, pretrained=pretrained, device=device).eval()
+        preprocess = open_clip.get_model_preprocess_cfg(self.model)
+        self.size = int(self.model.visual.image_size[0])
+        self.mean = torch.tensor(preprocess["mean"], device=device)[:, None, None]
+        self.std = torch.tensor(preprocess["std"], device=device)[:, None, None]
+        self.written = self._embed_labels(open_clip.get_tokenizer(source), templates)  # [labels, width]
+
+    @torch.inference_mode()
+    def _embed_labels(self, tokenizer: open_clip.SimpleTokenizer, templates: Sequence[str]) -> Tensor:
+        per_template = [
+            self.model.encode_text(
+                tokenizer([t.replace("{}", label) for label in self.labels]).to(self.device), normalize=True
+            )
+            for t in templates
+        ]
+        return F.normalize(torch.stack(per_template).mean(0), dim=-1)
+
+    @torch.inference_mode()
+    def look(self, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
+        """See `Detector.look`."""
+        x = pictures.to(self.device).float() / 255
+        if x.shape[-1] != self.size:
+            x = F.interpolate(x, size=self.size, mode="bicubic", antialias=True).clamp(0, 1)
+        seen = self.model.encode_image((x - self.mean) / self.std, normalize=True)
+        scores = F.softmax(self.model.logit_scale.exp() * seen @ self.written.T, dim=-1).float().cpu()
+        return looks_from_scores(scores, self.labels, concepts, min_score=self.min_score)

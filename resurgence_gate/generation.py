@@ -1,0 +1,53 @@
+"""Draws -> pictures. Owns seeding and batching; text is embedded once, pictures stay on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from resurgence_gate.diffusion.prompts import embed
+from resurgence_gate.diffusion.sampling import decode_latents, initial_noise, sample_latents
+from resurgence_gate.vocabulary import Draw
+
+if TYPE_CHECKING:
+    from resurgence_gate.checkpoints.pipeline import DiffusionModel
+    from resurgence_gate.policy.schema import Sampler
+
+
+def batch_size(size: int) -> int:
+    """Draws a batch, a power of two: 64 at the pocket's 64 pixels, 16 at 512, 4 at 768."""
+    return int(2 ** min(6, max(0, (65536 // (size // 8) ** 2).bit_length() - 1)))
+
+
+@torch.inference_mode()
+def generate(model: DiffusionModel, draws: Sequence[Draw], sampler: Sampler) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of (pictures uint8 [b, 3, size, size], finite bool [b]) in the order of the draws.
+
+    A picture with a NaN or infinite pixel comes as black, with `finite` False: it is never judged.
+    """
+    unet, device, dtype = model.unet, model.unet.device, model.unet.dtype
+    scheduler = DDIMScheduler.from_config(model.scheduler.config)
+    factor = 2 ** (len(model.vae.config.block_out_channels) - 1)
+    shape = (unet.config.in_channels, sampler.size // factor, sampler.size // factor)
+    context = embed(model.tokenizer, model.text_encoder, [d.prompt for d in draws]).to(device, dtype)
+    empty = embed(model.tokenizer, model.text_encoder, [""]).to(device, dtype)
+    step = batch_size(sampler.size)
+    for start in range(0, len(draws), step):
+        seeds = [draw.seed for draw in draws[start : start + step]]
+        z = sample_latents(
+            unet,
+            scheduler,
+            initial_noise(seeds, shape, device, dtype),
+            context[start : start + step],
+            empty,
+            steps=sampler.steps,
+            guidance=sampler.guidance,
+        )
+        pictures = decode_latents(model.vae, z).float()
+        finite = pictures.isfinite().flatten(1).all(1)
+        pixels = ((pictures.nan_to_num(-1.0, -1.0, -1.0).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        yield torch.where(finite[:, None, None, None], pixels, 0), finite

@@ -1,0 +1,180 @@
+"""Looking: pictures are made and judged here and nowhere else, and what the store holds is not done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resurgence_gate import __version__
+from resurgence_gate.detectors.registry import detector_digest, open_detector
+from resurgence_gate.execution.interface import Executor, Progress
+from resurgence_gate.policy.schema import Policy
+from resurgence_gate.store.folder import Store
+from resurgence_gate.store.keys import content_key
+from resurgence_gate.vocabulary import Checkpoint, Detection, Draw, Observation, Outcome, Sample
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+CHUNK = 64  # draws an artefact: what a kill can cost at most
+FLAT = 1.0  # grey levels: a picture whose pixels vary less than this shows nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Where and with what the assay is run."""
+
+    store: Store
+    device: str
+    dtype: str
+    progress: Progress
+    executor: Executor
+    now: Callable[[], datetime]
+
+
+def observe(stage: str, checkpoint: Checkpoint, draws: Sequence[Draw], policy: Policy, bench: Bench) -> Observation:
+    """Generate the draws with `checkpoint`, then ask the policy's detector about each of them."""
+    chunks = [tuple(draws[i : i + CHUNK]) for i in range(0, len(draws), CHUNK)]
+    keys = [_pictures_key(checkpoint, chunk, policy, bench) for chunk in chunks]
+    with bench.progress.stage(stage, len(draws)) as advance:
+        missing = [(key, chunk) for key, chunk in zip(keys, chunks, strict=True) if not bench.store.find(key)]
+        advance(len(draws) - sum(len(chunk) for _, chunk in missing))
+        if missing:
+            _make_pictures(checkpoint, missing, policy, bench, advance)
+    return Observation(
+        checkpoint=checkpoint.digest,
+        detections=tuple(_detect(keys, chunks, policy, bench)),
+        pictures=tuple(keys),
+    )
+
+
+def all_concepts(policy: Policy) -> tuple[str, ...]:
+    """Every concept that a picture is asked for: what the detector must be able to name."""
+    return tuple(
+        dict.fromkeys((*policy.erased.concepts, *policy.retained.concepts, *policy.benign.concepts))
+    )
+
+
+def picture(observation: Observation, index: int, bench: Bench) -> Tensor:
+    """The uint8 picture [3, h, w] of the `index`-th draw."""
+    return _load(bench.store, observation.pictures[index // CHUNK])["pixels"][index % CHUNK]
+
+
+def _pictures_key(checkpoint: Checkpoint, draws: Sequence[Draw], policy: Policy, bench: Bench) -> str:
+    return content_key(
+        {
+            "kind": "pictures",
+            "version": __version__,
+            "checkpoint": checkpoint.digest,
+            "sampler": policy.sampler,
+            "draws": draws,
+            "device": bench.device.split(":")[0],
+            "dtype": bench.dtype,
+        }
+    )
+
+
+def _make_pictures(
+    checkpoint: Checkpoint,
+    missing: Sequence[tuple[str, tuple[Draw, ...]]],
+    policy: Policy,
+    bench: Bench,
+    advance: Callable[[int], None],
+) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from resurgence_gate.checkpoints.pipeline import load_model
+    from resurgence_gate.generation import generate
+
+    model = load_model(checkpoint, device=torch.device(bench.device), dtype=getattr(torch, bench.dtype))
+    batches = generate(model, [draw for _, chunk in missing for draw in chunk], policy.sampler)
+    for key, chunk in missing:
+        pixels, finite = _take(batches, len(chunk), advance)
+        with bench.store.create(key) as folder:
+            save_file({"pixels": pixels, "finite": finite}, folder / "pictures.safetensors")
+
+
+def _take(
+    batches: Iterator[tuple[Tensor, Tensor]], count: int, advance: Callable[[int], None]
+) -> tuple[Tensor, Tensor]:
+    """The next `count` pictures; batches never straddle a chunk, because their size divides it."""
+    import torch
+
+    pixels: list[Tensor] = []
+    finite: list[Tensor] = []
+    while sum(len(p) for p in pixels) < count:
+        p, f = next(batches)
+        pixels.append(p.cpu())
+        finite.append(f.cpu())
+        advance(len(p))
+    return torch.cat(pixels), torch.cat(finite)
+
+
+def _detect(
+    keys: Sequence[str], chunks: Sequence[tuple[Draw, ...]], policy: Policy, bench: Bench
+) -> Iterator[Detection]:
+    identity = detector_digest(policy.detector, all_concepts(policy))
+    detector: Any = None
+    for pictures_key, draws in zip(keys, chunks, strict=True):
+        key = content_key({"kind": "detections", "pictures": pictures_key, "detector": identity})
+        if bench.store.find(key) is None:
+            if detector is None:
+                import torch
+
+                detector = open_detector(policy.detector, all_concepts(policy), torch.device(bench.device))
+            records = _judge(detector, _load(bench.store, pictures_key), draws)
+            with bench.store.create(key) as folder:
+                (folder / "detections.json").write_text(json.dumps(records))
+        yield from _read_detections(bench.store.find(key), draws, policy.detector.model)
+
+
+def _judge(detector: Any, pictures: dict[str, Tensor], draws: Sequence[Draw]) -> list[dict[str, Any]]:
+    pixels = pictures["pixels"]
+    looks = detector.look(pixels, [draw.concept for draw in draws])
+    flat = (pixels.float().flatten(1).std(1) < FLAT).tolist()
+    records = []
+    for row, look in enumerate(looks):
+        record = {
+            "digest": hashlib.sha256(pixels[row].numpy().tobytes()).hexdigest(),
+            "outcome": look.outcome.value,
+            "score": look.score,
+            "seen": look.seen,
+            "reason": None if look.outcome is not Outcome.UNDETERMINED else "the detector gave no finite score",
+        }
+        if not pictures["finite"][row]:
+            record |= {"outcome": Outcome.UNDETERMINED.value, "score": None, "seen": None, "reason": "NaN pixels"}
+        elif flat[row]:
+            record |= {"outcome": Outcome.UNDETERMINED.value, "score": None, "seen": None, "reason": "flat picture"}
+        records.append(record)
+    return records
+
+
+def _read_detections(folder: Path | None, draws: Sequence[Draw], detector: str) -> Iterator[Detection]:
+    if folder is None:
+        raise RuntimeError("the store lost detections right after they were written")
+    records = json.loads((folder / "detections.json").read_text())
+    for draw, record in zip(draws, records, strict=True):
+        yield Detection(
+            sample=Sample(draw=draw, digest=record["digest"]),
+            detector=detector,
+            outcome=Outcome(record["outcome"]),
+            score=record["score"],
+            seen=record["seen"],
+            reason=record["reason"],
+        )
+
+
+def _load(store: Store, key: str) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    folder = store.find(key)
+    if folder is None:
+        raise RuntimeError(f"the store lost the pictures {key}")
+    return load_file(folder / "pictures.safetensors")

@@ -1,0 +1,133 @@
+"""Public fakes: a real Stable Diffusion folder, with random weights, that is built and run in a second."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+WORDS = "a photo of an image the picture drawing airplane automobile bird cat deer dog frog horse ship truck"
+LENGTH = 24  # tokens of a prompt
+
+
+def tiny_model_folder(path: Path, *, seed: int = 0, prediction_type: str = "epsilon") -> Path:
+    """Write a Stable Diffusion model of about 75,000 parameters to `path`, as diffusers would save it.
+
+    It draws noise, 16x16 pixels (latents [4, 8, 8]); the same seed writes the same weights. `prediction_type`
+    "v_prediction" gives the shape of Stable Diffusion 2.1.
+    """
+    import torch
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+    tokenizer = _tokenizer(path / "tokenizer")
+    with torch.random.fork_rng(devices=[]):  # initial weights come from torch's global generator
+        torch.manual_seed(seed)
+        text_encoder, vae, unet = _text_encoder(tokenizer), _vae(), _unet(prediction_type)
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type=prediction_type,
+    )
+    pipeline = StableDiffusionPipeline(
+        tokenizer=tokenizer,
+        text_encoder=text_encoder,
+        vae=vae,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,  # type: ignore[arg-type]
+        feature_extractor=None,  # type: ignore[arg-type]
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(path, safe_serialization=True)
+    _name_as_published(path / "text_encoder" / "model.safetensors")
+    return path
+
+
+def _name_as_published(file: Path) -> None:
+    """Give a text encoder's tensors the prefix of every published one, which transformers 5 leaves out."""
+    from safetensors.torch import load_file, save_file
+
+    prefix = "text_model."
+    tensors = {prefix + key.removeprefix(prefix): tensor for key, tensor in load_file(file).items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def _unet(prediction_type: str) -> Any:
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    second = prediction_type == "v_prediction"
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        norm_num_groups=4,
+        cross_attention_dim=16,
+        attention_head_dim=(1, 2) if second else 4,
+        use_linear_projection=second,
+    )
+
+
+def _vae() -> Any:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(4, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+    )
+
+
+def _text_encoder(tokenizer: Any) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=LENGTH,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def _tokenizer(folder: Path) -> Any:
+    """A CLIP tokenizer over a byte-pair encoding that is learned from `WORDS`; other words become letters."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import CLIPTokenizer
+
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=800, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+    )
+    bpe.train_from_iterator([*WORDS.split()] * 2, trainer)
+    learned = json.loads(bpe.to_str())["model"]
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in learned["merges"]]
+    # Every byte also as the end of a word, so that no word is unknown; special tokens come last, as in CLIP.
+    tokens = [*alphabet, *(f"{letter}</w>" for letter in alphabet)]
+    tokens += [token for token in learned["vocab"] if token not in tokens]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True, exist_ok=True)
+    vocab = {token: number for number, token in enumerate(tokens)}
+    (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=LENGTH)
