@@ -114,7 +114,7 @@ def _take(
         pixels.append(p.cpu())
         finite.append(f.cpu())
         advance(len(p))
-    return torch.cat(pixels), torch.cat(finite)
+    return torch.cat(pixels).contiguous(), torch.cat(finite)
 
 
 def _detect(

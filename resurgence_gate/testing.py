@@ -14,12 +14,14 @@ def tiny_model_folder(path: Path, *, seed: int = 0, prediction_type: str = "epsi
     """Write a Stable Diffusion model of about 75,000 parameters to `path`, as diffusers would save it.
 
     It draws noise, 16x16 pixels (latents [4, 8, 8]); the same seed writes the same weights. `prediction_type`
-    "v_prediction" gives the shape of Stable Diffusion 2.1.
+    "v_prediction" gives the shape of Stable Diffusion 2.1. Raises FileExistsError where `path` is not empty.
     """
     import torch
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
+    if path.is_dir() and any(path.iterdir()):
+        raise FileExistsError(f"{path} is not empty")
     tokenizer = _tokenizer(path / "tokenizer")
     with torch.random.fork_rng(devices=[]):  # initial weights come from torch's global generator
         torch.manual_seed(seed)

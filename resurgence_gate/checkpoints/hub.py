@@ -1,11 +1,20 @@
-"""Hub stub."""
+"""The Hub: a revision becomes a commit once, and only the files that the pipeline reads are downloaded."""
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from resurgence_gate.checkpoints.layout import SUPPORTED, pipeline_files, read_model_index
+from resurgence_gate.checkpoints.ref import format_ref
+from resurgence_gate.errors import GateError, HubError, ResourceError, UsageError
 from resurgence_gate.vocabulary import HubRepo
+
+_TIMEOUT = 20.0  # seconds
+_NETWORK = {"requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2", "hf_xet"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,5 +26,89 @@ class Snapshot:
 
 
 def download(ref: HubRepo) -> Snapshot:
-    """Download."""
-    raise NotImplementedError
+    """Fetch what the pipeline of `ref` reads into the user's Hub cache; what is there already is not fetched again.
+
+    Raises UsageError (no such model or revision, or not a supported pipeline), RefusedCheckpoint (only pickles)
+    and HubError (worth retrying, perhaps with a token). What is wrong with the model is said before its weights
+    are downloaded.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    where = format_ref(ref)
+    with _explained(where):
+        info = HfApi().repo_info(ref.repo, revision=ref.revision, timeout=_TIMEOUT)
+        commit, names = info.sha, {file.rfilename for file in info.siblings or ()}
+        if commit is None:
+            raise HubError(f"{where}: the Hub did not name a commit; try again")
+        if "model_index.json" not in names:
+            raise UsageError(f"{where}: not a diffusers pipeline (no model_index.json); {SUPPORTED}")
+        index = snapshot_download(ref.repo, revision=commit, allow_patterns=["model_index.json"])
+        read_model_index(Path(index), where=where)
+        files = pipeline_files(names, where=where)
+        folder = Path(snapshot_download(ref.repo, revision=commit, allow_patterns=list(files)))
+    missing = [name for name in files if not (folder / name).is_file()]
+    if missing:
+        raise HubError(f"{where}: the download is not complete ({', '.join(missing[:3])} missing); try again")
+    return Snapshot(folder=folder, commit=commit)
+
+
+@contextmanager
+def _explained(where: str) -> Iterator[None]:
+    try:
+        yield
+    except GateError:
+        raise
+    except Exception as error:
+        explanation = _explain(where, error)
+        if explanation is None:
+            raise
+        raise explanation from error
+
+
+def _explain(where: str, error: BaseException) -> GateError | None:
+    """What the client's error means to a user; None if it is not about the Hub. Never quotes what was sent."""
+    from huggingface_hub import errors
+
+    match error:
+        case errors.OfflineModeIsEnabled():
+            return HubError(
+                f"{where}: HF_HUB_OFFLINE is set; unset it, or give the folder of a downloaded model"
+            )
+        case errors.HFValidationError():
+            return UsageError(f"{where}: not a name that a model on the Hub can have")
+        case errors.LocalEntryNotFoundError() if error.__cause__ is not None:
+            return _explain(where, error.__cause__)  # the client looked into its cache after this failed
+        case errors.HfHubHTTPError():
+            return _explain_answer(where, error, error.response.status_code)
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return ResourceError(
+                f"{where}: the disk is full; free some space or set HF_HOME to another folder"
+            )
+        case PermissionError():
+            return UsageError(f"{where}: the Hub cache cannot be written; set HF_HOME to another folder")
+    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _NETWORK:
+        return HubError(
+            f"{where}: the Hub did not answer ({type(error).__name__}); check the network and try again, "
+            "or give the folder of a downloaded model"
+        )
+    return None
+
+
+def _explain_answer(where: str, error: Exception, status: int) -> GateError:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError) or status == 403:
+        return HubError(
+            f"{where}: access denied ({status}); accept its terms on the Hub, and set HF_TOKEN to a token that may read it"
+        )
+    if status == 401:
+        return HubError(
+            f"{where}: no such model, or a private one (401); check the name, or set HF_TOKEN to a token that may read it"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return UsageError(f"{where}: the model exists, but this revision does not; check what follows the @")
+    if status == 404:
+        return UsageError(f"{where}: no such model on the Hub, and no such folder here; check the name")
+    if status == 429:
+        return HubError(f"{where}: the Hub asks to slow down (429); wait, or set HF_TOKEN for a higher limit")
+    return HubError(f"{where}: the Hub answered {status}; try again later")

@@ -102,7 +102,7 @@ def more_pictures(claim: Claim, confidence: float, level: float) -> int | None:
         holds = claim.allows(claim.safe_bound(confidence, trials))
         return holds or not claim.allows(claim.breach_bound(1 - level, trials))
 
-    if not settled(MOST_PICTURES):
+    if claim.quantity.trials >= MOST_PICTURES or not settled(MOST_PICTURES):
         return None
     few, enough = claim.quantity.trials, MOST_PICTURES
     while enough - few > 1:

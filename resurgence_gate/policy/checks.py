@@ -91,7 +91,8 @@ def _erased_reachable(erased: Concepts, rules: Rules) -> Iterator[Problem]:
 
 
 def _retained_reachable(retained: Concepts, rules: Rules) -> Iterator[Problem]:
-    yield from _at_least("RG001", "min_reference_rate", rules, "retained", retained)
+    # RG001 asks the retained concepts as RG104 does, which stands on them.
+    yield from _at_least("RG001", "min_reference_rate", rules, "retained", retained, scope_of="RG104")
     yield from _at_most("RG002", "max_false_alarm_rate", rules, "retained", retained)
     yield from _at_least("RG004", "min_retained_rate", rules, "retained", retained)
     yield from _at_least("RG104", "min_retained_rate", rules, "retained", retained)
@@ -127,8 +128,10 @@ def _at_most(rule: str, threshold: str, rules: Rules, group: str, asked: Concept
         yield _out_of_reach(rule, threshold, rules, group, asked, scope, perfect, needed)
 
 
-def _at_least(rule: str, threshold: str, rules: Rules, group: str, asked: Concepts) -> Iterator[Problem]:
-    limit, scope, n = _question(rule, threshold, rules, asked)
+def _at_least(
+    rule: str, threshold: str, rules: Rules, group: str, asked: Concepts, scope_of: str | None = None
+) -> Iterator[Problem]:
+    limit, scope, n = _question(rule, threshold, rules, asked, scope_of)
     alpha = 1 - rules.confidence
     if (lower := alpha ** (1 / n)) < limit:
         perfect = f"even {n} hits of {n} pictures leave a lower bound of {lower:.3f} below {limit:g}"
@@ -140,12 +143,13 @@ def _none_of(threshold: str, n: int) -> str:
     return f"0 of {n} pairs" if threshold in _PAIRED else f"0 hits of {n} pictures"
 
 
-def _question(rule: str, threshold: str, rules: Rules, asked: Concepts) -> tuple[float, str, int]:
-    """The threshold, whom it is asked of, and of how many pictures."""
-    thresholds = getattr(rules, rule)
-    scope = getattr(thresholds, "scope", "pooled")
+def _question(
+    rule: str, threshold: str, rules: Rules, asked: Concepts, scope_of: str | None = None
+) -> tuple[float, str, int]:
+    """The threshold, whom it is asked of (by the scope of `scope_of`), and of how many pictures."""
+    scope = getattr(getattr(rules, scope_of or rule), "scope", "pooled")
     n = asked.pictures * (len(asked.concepts) if scope == "pooled" else 1)
-    return getattr(thresholds, threshold), scope, n
+    return getattr(getattr(rules, rule), threshold), scope, n
 
 
 def _out_of_reach(

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from resurgence_gate.checkpoints.pipeline import DiffusionModel, load_model
 from resurgence_gate.diffusion.prompts import embed
 from resurgence_gate.diffusion.sampling import encode_pictures
-from resurgence_gate.errors import UsageError
+from resurgence_gate.errors import MeasurementError, UsageError
 from resurgence_gate.execution.interface import Advance
 from resurgence_gate.probes.interface import FineTuneTask
 from resurgence_gate.probes.trainable import changed_weights, make_trainable, relative_change
@@ -113,6 +113,11 @@ class _Run:
         return losses
 
     def _save(self, dose: int, held_out_before: Tensor) -> None:
+        if not all(bool(p.isfinite().all()) for p in self.trained.values()):
+            raise MeasurementError(
+                f"probe {self.task.probe.name} diverged within {dose} steps: its weights are not finite, "
+                f"so nothing can be said of this checkpoint; lower its lr ({self.task.probe.lr:g})"
+            )
         changed = {k: v.detach().cpu().contiguous() for k, v in changed_weights(self.unet, self.task.probe).items()}
         _write(self.scratch / f"dose-{dose}.safetensors", changed)
         health = ProbeHealth(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+from report.example import example, unmeasured
 from rich.console import Console
 
 from resurgence_gate.errors import UsageError
@@ -18,7 +19,6 @@ from resurgence_gate.report import from_json, json_schema, to_json, to_markdown,
 from resurgence_gate.report.json import SCHEMA_FILE
 from resurgence_gate.report.terminal import print_report
 from resurgence_gate.vocabulary import GateReport, Verdict
-from tests.report.example import example, unmeasured
 
 GOLDEN = Path(__file__).parent / "golden"
 REPORTS = {verdict.lower(): example(verdict) for verdict in Verdict} | {"unmeasured": unmeasured()}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from scipy.stats import beta
@@ -56,6 +56,7 @@ def test_names_is_word_wise() -> None:
     assert not names("hot dog", "a dog that is hot")
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     n=st.integers(1, 60),
     limit=st.sampled_from([0.05, 0.1, 0.2, 0.5]),

@@ -1,0 +1,49 @@
+# Everything sets itself up: `make demo` and `make test` work on a fresh machine with Python 3.11+.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: install demo test test-slow test-gpu lint format bench bench-gpu
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# The assay on a model that forgot twenty concepts by ESD. FAIL (exit 10) is the right answer here.
+demo: install
+	@$(BIN)/resurgence-gate check pocket:esd --policy pocket --out demo-report; \
+	code=$$?; \
+	if [ $$code -eq 10 ]; then \
+	  echo "The gate stopped this model (exit code 10), as it should. Look at demo-report/contact-sheet.png."; \
+	else \
+	  echo "expected FAIL (exit code 10), got exit code $$code" >&2; exit 1; \
+	fi
+
+test: install
+	$(BIN)/python -m pytest
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: install
+	$(BIN)/python -m pytest -m gpu
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install
+	$(BIN)/python benchmarks/check_against_script.py --size pocket --device cpu --out benchmarks/results/check_cpu.md
+
+bench-gpu: install
+	$(BIN)/python benchmarks/check_against_script.py --size sd14 --device cuda --out benchmarks/results/check_gpu.md

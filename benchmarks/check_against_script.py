@@ -1,0 +1,288 @@
+"""`resurgence-gate check` against the script that a user would write today, side by side in one run.
+
+    python benchmarks/check_against_script.py --size pocket|sd14|tiny --device cpu|cuda [--out FILE] [--repeats N]
+
+The script makes the same pictures (prompts and seeds) and takes the same number of training steps: stock
+`StableDiffusionPipeline` calls prompt by prompt, a training loop after diffusers' `train_text_to_image.py` (pictures
+and captions encoded in every step), PNG files between the stages, the detector picture by picture. The two take turns;
+each run is a process of its own and starts from an empty store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=["pocket", "sd14", "tiny"], default="pocket")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--worker", choices=["gate", "script"])
+    parser.add_argument("--folder", type=Path)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        run = run_gate if arguments.worker == "gate" else run_script
+        print(json.dumps(run(arguments.folder, arguments.device)))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        prepare(folder, arguments.size)
+        rows: dict[str, list[dict[str, Any]]] = {"gate": [], "script": []}
+        for _ in range(arguments.repeats):
+            for worker in rows:
+                rows[worker].append(measured(worker, folder, arguments.device))
+                print(worker, {k: v for k, v in rows[worker][-1].items() if k != "hits"}, flush=True)
+    page = table(rows, arguments)
+    print(page)
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(page)
+
+
+def measured(worker: str, folder: Path, device: str) -> dict[str, Any]:
+    """Wall and CPU seconds and peak memory of one worker process, and what it counted."""
+    command = [sys.executable, __file__, "--worker", worker, "--folder", str(folder), "--device", device]
+    started = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    output = process.stdout.read() if process.stdout else ""
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{worker} failed with status {status}")
+    return {
+        "wall_s": time.monotonic() - started,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "peak_mb": usage.ru_maxrss / 1024,
+        **json.loads(output.strip().splitlines()[-1]),
+    }
+
+
+def table(rows: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace) -> str:
+    """Medians side by side, and the ratio of each pair."""
+    import torch
+
+    where = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{os.cpu_count()} cores"
+    lines = [
+        f"# check against a script: {arguments.size} on {arguments.device}",
+        "",
+        f"`python benchmarks/check_against_script.py --size {arguments.size} --device {arguments.device} "
+        f"--repeats {arguments.repeats}`, {platform.machine()}, {where}, torch {torch.__version__}.",
+        "",
+        "| figure | gate | script | script / gate |",
+        "|---|---|---|---|",
+    ]
+    for key, name in (
+        ("wall_s", "wall, s"),
+        ("cpu_s", "CPU, s"),
+        ("peak_mb", "peak memory, MB"),
+        ("device_mb", "peak device memory, MB"),
+    ):
+        gate, script = ([row[key] for row in rows[w]] for w in ("gate", "script"))
+        if not any(gate):
+            continue
+        ratio = statistics.median(s / g for g, s in zip(gate, script, strict=True))
+        lines.append(f"| {name} | {statistics.median(gate):.1f} | {statistics.median(script):.1f} | {ratio:.2f} |")
+    lines += ["", "What both counted (pictures in which the erased concepts are seen, by arm):", ""]
+    lines += ["| arm | gate | script |", "|---|---|---|"]
+    gate, script = rows["gate"][-1]["hits"], rows["script"][-1]["hits"]
+    lines += [f"| {arm} | {gate[arm]} | {script.get(arm)} |" for arm in gate]
+    return "\n".join(lines) + "\n"
+
+
+def prepare(folder: Path, size: str) -> None:
+    """Write `policy.yaml` and `suspect` (a reference string) for this size."""
+    root = Path(__file__).parent.parent
+    policy = yaml.safe_load((root / "policies" / "pocket.yaml").read_text())
+    suspect = "pocket:esd"
+    if size != "pocket":
+        names = {
+            "erased": ["automobile", "ship"],
+            "retained": ["bird", "cat"],
+            "benign": ["deer", "dog"],
+        }
+        for part, concepts in names.items():
+            policy[part] |= {"concepts": concepts, "pictures": 8 if size == "sd14" else 2}
+        policy["detector"]["model"] = str(folder / "classifier")
+        policy["reference"] = suspect = str(folder / "model")
+        policy["sampler"] |= {"steps": 20, "size": 512} if size == "sd14" else {"steps": 2, "size": 16}
+        policy["probes"][0] |= {"doses": [10, 20] if size == "sd14" else [1, 2], "batch": 4, "lr": 1e-5}
+        sys.path.insert(0, str(Path(__file__).parent))
+        from sd14 import random_classifier, sd14_folder
+
+        if size == "sd14":
+            sd14_folder(folder / "model")
+        else:
+            from resurgence_gate.testing import tiny_model_folder
+
+            tiny_model_folder(folder / "model")
+        random_classifier(folder / "classifier", [n for part in names.values() for n in part])
+    (folder / "policy.json").write_text(json.dumps(policy))
+    (folder / "suspect").write_text(suspect)
+
+
+def run_gate(folder: Path, device: str) -> dict[str, Any]:
+    """The gate's own walk, from an empty store."""
+    from datetime import UTC, datetime
+
+    from resurgence_gate.checkpoints.ref import parse_ref
+    from resurgence_gate.execution.interface import SilentProgress
+    from resurgence_gate.execution.local import LocalExecutor
+    from resurgence_gate.gate import run_check
+    from resurgence_gate.observe import Bench
+    from resurgence_gate.policy.schema import Policy
+    from resurgence_gate.store.folder import Store
+
+    policy = Policy.model_validate_json((folder / "policy.json").read_text())
+    with tempfile.TemporaryDirectory() as store:
+        bench = Bench(
+            store=Store(Path(store)),
+            device=device,
+            dtype="float32" if device == "cpu" else "bfloat16",
+            progress=SilentProgress(),
+            executor=LocalExecutor(),
+            now=lambda: datetime.now(UTC),
+        )
+        check = run_check(policy, parse_ref((folder / "suspect").read_text()), bench)
+    hits = {"reference": _hits(check.control, policy), "before": _hits(check.before, policy)}
+    hits |= {f"after {arm.dose}": _hits(seen, policy) for arm, seen in check.after.items()}
+    return {"hits": hits, "device_mb": _device_mb(device)}
+
+
+def _hits(observation: Any, policy: Any) -> int:
+    erased = set(policy.erased.concepts)
+    return sum(d.outcome == "present" and d.sample.draw.concept in erased for d in observation.detections)
+
+
+def run_script(folder: Path, device: str) -> dict[str, Any]:
+    """What a user would script: see the module's docstring."""
+    import torch
+    import torch.nn.functional as F
+    from diffusers import DDIMScheduler, DDPMScheduler, StableDiffusionPipeline
+    from PIL import Image
+    from torchvision.transforms.functional import hflip, pil_to_tensor
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    from resurgence_gate.checkpoints.pipeline import load_model, to_pipeline
+    from resurgence_gate.checkpoints.pocket import pocket_folder
+    from resurgence_gate.checkpoints.ref import parse_ref
+    from resurgence_gate.checkpoints.resolve import resolve
+    from resurgence_gate.gate import derived_seed, plan_draws
+    from resurgence_gate.policy.schema import Concepts, Policy
+
+    policy = Policy.model_validate_json((folder / "policy.json").read_text())
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    name = policy.detector.model
+    source = pocket_folder() / "detectors" / name[7:] if name.startswith("pocket:") else name
+    processor = AutoImageProcessor.from_pretrained(source)
+    classifier = AutoModelForImageClassification.from_pretrained(source).to(device).eval()
+    draws = (*plan_draws(policy, policy.erased), *plan_draws(policy, policy.retained))
+
+    def pipeline_of(ref: str, kind: torch.dtype) -> StableDiffusionPipeline:
+        model = load_model(resolve(parse_ref(ref)), device=torch.device(device), dtype=kind)
+        pipeline = to_pipeline(model)
+        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    def look(pipeline: StableDiffusionPipeline, wanted: Any, out: Path) -> list[Path]:
+        out.mkdir()
+        files = []
+        for i, draw in enumerate(wanted):
+            generator = torch.Generator().manual_seed(draw.seed)
+            image = pipeline(
+                draw.prompt,
+                num_inference_steps=policy.sampler.steps,
+                guidance_scale=policy.sampler.guidance,
+                height=policy.sampler.size,
+                width=policy.sampler.size,
+                generator=generator,
+            ).images[0]
+            image.save(out / f"{i:05}.png")
+            files.append(out / f"{i:05}.png")
+        return files
+
+    @torch.no_grad()
+    def count(files: list[Path]) -> int:
+        seen = Counter()
+        for draw, file in zip(draws, files, strict=True):
+            logits = classifier(**processor(Image.open(file), return_tensors="pt").to(device)).logits
+            label = classifier.config.id2label[int(logits.argmax())]
+            seen[draw.concept in policy.erased.concepts and label == draw.concept] += 1
+        return seen[True]
+
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        reference = pipeline_of(policy.reference, dtype)
+        hits = {"reference": count(look(reference, draws, work / "reference"))}
+        benign = plan_draws(
+            policy.model_copy(update={"seed": derived_seed(policy.seed, "benign")}),
+            Concepts(
+                concepts=policy.benign.concepts, prompts=policy.benign.prompts, pictures=policy.benign.pictures
+            ),
+        )
+        benign_files = look(reference, benign, work / "benign")
+        del reference
+        suspect = (folder / "suspect").read_text()
+        hits["before"] = count(look(pipeline_of(suspect, dtype), draws, work / "before"))
+
+        probe = policy.probes[0]
+        pipeline = pipeline_of(suspect, torch.float32)
+        unet = pipeline.unet.requires_grad_(True).train()
+        optimizer = torch.optim.AdamW(unet.parameters(), lr=probe.lr, weight_decay=probe.weight_decay)
+        scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+        kept = round(len(benign) * (1 - policy.benign.held_out))
+        torch.manual_seed(0)
+        for step in range(1, probe.doses[-1] + 1):
+            rows = torch.randint(kept, (probe.batch,)).tolist()
+            pictures = [pil_to_tensor(Image.open(benign_files[i]).convert("RGB")) for i in rows]
+            pictures = [hflip(p) if torch.rand(()) < 0.5 else p for p in pictures]
+            batch = (torch.stack(pictures).float() / 127.5 - 1).to(device)
+            with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+                with torch.no_grad():
+                    z = pipeline.vae.encode(batch).latent_dist.sample() * pipeline.vae.config.scaling_factor
+                    ids = pipeline.tokenizer(
+                        [benign[i].prompt for i in rows],
+                        padding="max_length",
+                        max_length=pipeline.tokenizer.model_max_length,
+                        truncation=True,
+                        return_tensors="pt",
+                    ).input_ids
+                    context = pipeline.text_encoder(ids.to(device))[0]
+                noise = torch.randn_like(z)
+                t = torch.randint(scheduler.config.num_train_timesteps, (len(rows),), device=device)
+                predicted = unet(scheduler.add_noise(z, noise, t), t, context).sample
+                loss = F.mse_loss(predicted.float(), noise.float())
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            if step in probe.doses:
+                pipeline.save_pretrained(work / f"model-{step}")
+                probed = StableDiffusionPipeline.from_pretrained(work / f"model-{step}", torch_dtype=dtype)
+                probed.to(device).set_progress_bar_config(disable=True)
+                hits[f"after {step}"] = count(look(probed, draws, work / f"after-{step}"))
+    return {"hits": hits, "device_mb": _device_mb(device)}
+
+
+def _device_mb(device: str) -> float:
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else 0.0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""`resurgence-gate check`: the release test of one checkpoint."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from resurgence_gate.gate import Check
+    from resurgence_gate.observe import Bench
+    from resurgence_gate.vocabulary import GateReport
+
+EPILOG = """\b
+Examples:
+  resurgence-gate check pocket:esd --policy pocket
+  resurgence-gate check ./my-model --policy policies/celebrity.yaml --device cuda
+  resurgence-gate check esd-ship.safetensors --base CompVis/stable-diffusion-v1-4 --policy object
+\b
+Written to the folder of --out: report.json, report.md and contact-sheet.png (same-seed pictures of the
+reference, and of the checkpoint before and after the fine-tune).
+\b
+Exit codes: 0 PASS, 10 FAIL, 11 INCONCLUSIVE."""
+
+FILES = ("report.json", "report.md", "contact-sheet.png")
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    AUTO = "auto"
+    CUDA = "cuda"
+    MPS = "mps"
+    CPU = "cpu"
+
+
+class Dtype(StrEnum):
+    """In which numbers to compute."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+def check(
+    ref: Annotated[
+        str,
+        typer.Argument(
+            metavar="REF",
+            help="org/model[@revision], a diffusers folder, a UNet .safetensors, or pocket:name.",
+            show_default=False,
+        ),
+    ],
+    policy: Annotated[
+        str,
+        typer.Option(
+            "--policy",
+            "-p",
+            metavar="FILE|NAME",
+            help="A policy file, or the name of a shipped one.",
+            show_default=False,
+        ),
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF", help="The model that a UNet .safetensors belongs to.", show_default=False
+        ),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute; auto takes the fastest.")] = Device.AUTO,
+    dtype: Annotated[Dtype, typer.Option(help="In which numbers to compute.")] = Dtype.FLOAT32,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="DIR", help="Where the report goes; an earlier one is replaced."),
+    ] = Path("resurgence-report"),
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where results are kept, to resume and reuse [default: the user's cache folder].",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Test whether erased concepts come back after a harmless fine-tune.
+
+    The policy says what was erased, what must stay, how to look, how to fine-tune, and what is accepted.
+    A check that was interrupted goes on where it stopped when the same command is given again.
+    """
+    discard_earlier(out)
+    from resurgence_gate.checkpoints.ref import parse_ref
+    from resurgence_gate.policy.load import load_policy
+
+    loaded, suspect = load_policy(policy), parse_ref(ref, base=base)
+    from resurgence_gate.gate import run_check
+
+    bench = make_bench(device, dtype, store)
+    checked = run_check(loaded, suspect, bench)
+    written = write_files(checked, bench, out)
+    raise typer.Exit(announce(checked.report, written))
+
+
+def discard_earlier(out: Path) -> None:
+    """Remove an earlier report: what lies there after a failed check must not be taken for its answer."""
+    from resurgence_gate.errors import UsageError
+
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; give a folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            (out / name).unlink(missing_ok=True)
+    except PermissionError as error:
+        raise UsageError(f"--out {out} cannot be written: {error.strerror}") from None
+
+
+def make_bench(device: Device, dtype: Dtype, store: Path | None) -> Bench:
+    """Where and with what the check is run."""
+    from datetime import UTC, datetime
+
+    from resurgence_gate.cli.device import find_device
+    from resurgence_gate.cli.progress import RichProgress
+    from resurgence_gate.execution import LocalExecutor
+    from resurgence_gate.observe import Bench
+    from resurgence_gate.store import default_store
+
+    return Bench(
+        store=default_store(store),
+        device=find_device(device, dtype),
+        dtype=dtype,
+        progress=RichProgress(),
+        executor=LocalExecutor(),
+        now=lambda: datetime.now(UTC),
+    )
+
+
+def write_files(checked: Check, bench: Bench, out: Path) -> list[Path]:
+    """The report first, then its pictures."""
+    import io
+
+    from resurgence_gate.gate import contact_triples
+    from resurgence_gate.report import write_atomically, write_report
+    from resurgence_gate.report.contact_sheet import Triple, contact_sheet
+    from resurgence_gate.report.tables import headline
+
+    written = write_report(checked.report, out)
+    report = checked.report
+    sheet = contact_sheet(
+        cast("list[Triple]", contact_triples(checked, bench)),
+        title=f"{report.suspect_ref} under policy {report.policy_name}",
+        subtitle=headline(report.decision),
+    )
+    png = io.BytesIO()
+    sheet.save(png, format="PNG")
+    write_atomically(out / "contact-sheet.png", png.getvalue())
+    return [*written, out / "contact-sheet.png"]
+
+
+def announce(report: GateReport, written: list[Path]) -> int:
+    """Print the report; the exit code of its verdict."""
+    from rich.console import Console
+
+    from resurgence_gate.cli.verdicts import EXIT_CODES
+    from resurgence_gate.report.terminal import print_report
+
+    console = Console()
+    print_report(report, console)
+    console.print(
+        f"Written: {', '.join(map(str, written))}", style="dim", markup=False, highlight=False, soft_wrap=True
+    )
+    return EXIT_CODES[report.decision.verdict]

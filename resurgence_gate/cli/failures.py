@@ -1,0 +1,82 @@
+"""What went wrong, as an exit code and one message: what happened, where, and what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Any
+
+import typer
+
+from resurgence_gate.errors import GateError
+
+RESUME = "interrupted; the same command resumes"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+INTERNAL, USAGE, INFRASTRUCTURE, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def debugging(arguments: list[str]) -> bool:
+    """Whether tracebacks are wanted."""
+    return "--debug" in arguments or os.environ.get("RESURGENCE_GATE_DEBUG", "") not in ("", "0")
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """The exit code of `error` and what to print on stderr."""
+    match error:
+        case SystemExit():
+            return (error.code if isinstance(error.code, int) else INTERNAL), ""
+
+        case KeyboardInterrupt() | typer.Abort():
+            return INTERRUPTED, RESUME
+        case Terminated():
+            return TERMINATED, RESUME
+        case BrokenPipeError():
+            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - so that the flush at exit is silent
+            return INTERNAL, ""
+        case GateError():
+            return error.exit_code, f"error: {error}"
+        case _ if _is("ClickException", error):
+            return USAGE, _of_click(error)
+        case _ if out_of_memory(error):
+            return (
+                INFRASTRUCTURE,
+                "error: out of memory; free some, or try a device or --dtype that needs less",
+            )
+        case OSError() if error.errno in _FULL:
+            where = f" ({error.filename})" if error.filename else ""
+            return (
+                INFRASTRUCTURE,
+                f"error: the disk is full{where}; free some space and run the same command again",
+            )
+        case _:
+            return (
+                INTERNAL,
+                f"error: {type(error).__name__}: {error}\nThis is a bug; --debug shows where it happened.",
+            )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """By name and text: torch has its own classes, and is not imported to ask."""
+    if isinstance(error, MemoryError) or _is("OutOfMemoryError", error):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+
+
+def _is(name: str, error: BaseException) -> bool:
+    """By the name of its class: Typer has taken Click into itself, and old and new ones must both do."""
+    return any(kind.__name__ == name for kind in type(error).__mro__)
+
+
+def _of_click(error: Any) -> str:
+    if _is("NoArgsIsHelpError", error):
+        return str(error.format_message())
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return f"error: {error.format_message()}"
+    return f"error: {error.format_message()}\nsee `{context.command_path} --help`"

@@ -1,0 +1,104 @@
+"""Progress for a person: a bar with the time left on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from resurgence_gate.execution.interface import Advance
+
+_STEP = 0.1  # in a log, a line at every tenth
+
+
+class RichProgress:
+    """Says on stderr which stage runs, how much of it is done and how long the rest takes."""
+
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console or Console(stderr=True)
+        self._clock = clock
+        self._bars: Bars | None = None
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Advance]:
+        """Open a stage of `total` units; stages may be nested."""
+        with self._bar(name, total) if self._console.is_terminal else self._lines(name, total) as advance:
+            yield advance
+
+    @contextmanager
+    def _bar(self, name: str, total: int) -> Iterator[Advance]:
+        outermost = self._bars is None
+        bars = self._bars or _new_bars(self._console)
+        self._bars = bars
+        if outermost:
+            bars.start()
+        task = bars.add_task(name, total=total)
+        try:
+            yield lambda n=1: bars.advance(task, n)
+        finally:
+            if outermost:
+                bars.stop()
+                self._bars = None
+            else:
+                bars.remove_task(task)
+
+    @contextmanager
+    def _lines(self, name: str, total: int) -> Iterator[Advance]:
+        lines = _Lines(self._say, name, total, self._clock)
+        try:
+            yield lines.advance
+        finally:
+            lines.close()
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Lines:
+    """`before: 40 %, 12 s left`, about ten times a stage."""
+
+    def __init__(self, say: Callable[[str], None], name: str, total: int, clock: Callable[[], float]) -> None:
+        self._say, self._name, self._total, self._clock = say, name, total, clock
+        self._start, self._done, self._told = clock(), 0, 0.0
+        say(f"{name}: {total} to do")
+
+    def advance(self, n: int = 1) -> None:
+        self._done += n
+        share = self._done / self._total if self._total else 1.0
+        if share < 1 and share >= self._told + _STEP:
+            self._told = share
+            left = (self._clock() - self._start) * (1 - share) / share
+            self._say(f"{self._name}: {100 * share:.0f} %, {duration(left)} left")
+
+    def close(self) -> None:
+        spent = duration(self._clock() - self._start)
+        whole = self._done >= self._total
+        self._say(
+            f"{self._name}: {'done' if whole else f'stopped at {self._done} of {self._total}'}, {spent}"
+        )
+
+
+def duration(seconds: float) -> str:
+    """`12 s`, `3 min 5 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _new_bars(console: Console) -> Bars:
+    return Bars(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )

@@ -1,0 +1,91 @@
+"""What a user types, and what they are told when it means nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from resurgence_gate.checkpoints import format_ref, parse_ref
+from resurgence_gate.errors import RefusedCheckpoint, UsageError
+from resurgence_gate.vocabulary import Folder, HubRepo, Pocket, UnetOnly
+
+
+@pytest.fixture(autouse=True)
+def somewhere(embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (embedded / "esd.safetensors").write_bytes(b"")
+    (embedded / "uce.safetensors").write_bytes(b"")
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    return here
+
+
+@pytest.mark.parametrize(
+    ("text", "ref"),
+    [
+        ("pocket:esd", Pocket(name="esd")),
+        ("org/model", HubRepo(repo="org/model")),
+        (
+            "CompVis/stable-diffusion-v1-4@main",
+            HubRepo(repo="CompVis/stable-diffusion-v1-4", revision="main"),
+        ),
+        ("org/model@refs/pr/3", HubRepo(repo="org/model", revision="refs/pr/3")),
+    ],
+)
+def test_names(text: str, ref: object) -> None:
+    assert parse_ref(text) == ref
+    assert format_ref(parse_ref(text)) == text
+
+
+def test_a_folder_wins_over_a_name_on_the_hub(somewhere: Path) -> None:
+    (somewhere / "org" / "model").mkdir(parents=True)
+    assert parse_ref("org/model") == Folder(path=somewhere / "org" / "model")
+    assert parse_ref(".") == Folder(path=somewhere)
+
+
+def test_a_unet_file_goes_over_its_base(somewhere: Path) -> None:
+    (somewhere / "esd.safetensors").write_bytes(b"")
+    ref = parse_ref("esd.safetensors", base="pocket:base")
+    assert ref == UnetOnly(path=somewhere / "esd.safetensors", base=Pocket(name="base"))
+    assert format_ref(ref).endswith("esd.safetensors --base pocket:base")
+
+
+@pytest.mark.parametrize(
+    ("text", "base", "message"),
+    [
+        ("esd", None, "did you mean pocket:esd?"),
+        ("poket:uce", None, "did you mean pocket:uce?"),
+        ("gpt2", None, "written org/model; embedded: pocket:base, pocket:esd, pocket:uce"),
+        ("", None, "the reference is empty"),
+        ("  ", None, "the reference is empty"),
+        ("./models/esd-x", None, "folder not found"),
+        ("a/b/c", None, "folder not found"),
+        ("~/nowhere", None, "folder not found"),
+        ("../up", None, "folder not found"),
+        ("org/model@", None, "folder not found"),
+        ("models/unet.safetensors", None, "file not found"),
+        ("pocket:", None, "is named pocket:name"),
+        ("pocket:../../etc", None, "is named pocket:name"),
+        ("unet.safetensors", None, "with --base"),
+        ("unet.safetensors", "unet.safetensors", "the base must be a whole model"),
+        ("unet.safetensors", "esd", "did you mean pocket:esd?"),
+        ("pocket:esd", "pocket:base", "--base goes with a UNet file"),
+        ("notes.txt", None, "neither a diffusers folder nor a .safetensors file"),
+    ],
+)
+def test_anything_else_is_told_what_to_type(
+    somewhere: Path, text: str, base: str | None, message: str
+) -> None:
+    (somewhere / "unet.safetensors").write_bytes(b"")
+    (somewhere / "notes.txt").write_bytes(b"")
+    with pytest.raises(UsageError) as raised:
+        parse_ref(text, base=base)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("suffix", ["bin", "pt", "ckpt", "pkl"])
+def test_pickles_are_refused_by_name(somewhere: Path, suffix: str) -> None:
+    (somewhere / f"unet.{suffix}").write_bytes(b"")
+    with pytest.raises(RefusedCheckpoint, match="pickles, which run code"):
+        parse_ref(f"unet.{suffix}", base="pocket:base")

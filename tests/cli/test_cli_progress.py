@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+
+from rich.console import Console
+
+from resurgence_gate.cli.progress import RichProgress, duration
+
+
+class Clock:
+    """A second for every unit of work."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_log_gets_plain_lines_about_every_tenth() -> None:
+    out, clock = io.StringIO(), Clock()
+    progress = RichProgress(Console(file=out, width=20), clock)
+    with progress.stage("before [any]", 100) as advance:
+        for _ in range(100):
+            clock.now += 1
+            advance()
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "before [any]: 100 to do"
+    assert lines[1] == "before [any]: 10 %, 1 min 30 s left"
+    assert lines[-1] == "before [any]: done, 1 min 40 s"
+    assert len(lines) == 11
+
+
+def test_a_stage_that_breaks_says_where() -> None:
+    out = io.StringIO()
+    with suppress(KeyError), RichProgress(Console(file=out), Clock()).stage("probe", 10) as advance:
+        advance(3)
+        raise KeyError
+    assert out.getvalue().splitlines()[-1] == "probe: stopped at 3 of 10, 0 s"
+
+
+def test_a_terminal_gets_bars_also_nested() -> None:
+    out = io.StringIO()
+    progress = RichProgress(Console(file=out, force_terminal=True, width=100))
+    with progress.stage("outer", 2) as advance, progress.stage("inner", 4) as deeper:
+        deeper(4)
+        advance()
+    with progress.stage("next", 0):
+        pass
+    assert "outer" in out.getvalue()
+    assert "next" in out.getvalue()
+
+
+def test_duration() -> None:
+    assert [duration(s) for s in (0.4, 59.4, 61, 7260)] == ["0 s", "59 s", "1 min 1 s", "2 h 1 min"]

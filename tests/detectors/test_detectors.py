@@ -1,0 +1,115 @@
+"""Laws of the detectors, on the shipped weights."""
+
+import json
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+from resurgence_gate.checkpoints.pocket import pocket_folder
+from resurgence_gate.detectors.interface import looks_from_scores
+from resurgence_gate.detectors.registry import detector_digest, open_detector
+from resurgence_gate.errors import UsageError
+from resurgence_gate.pocket.build.art import load_art
+from resurgence_gate.policy.schema import Classifier, ClipZeroShot
+from resurgence_gate.vocabulary import Outcome
+
+LABELS = ("automobile", "ship", "bird", "cat", "truck")
+CLASSIFIER = Classifier(kind="classifier", model="pocket:classifier")
+CLIP = ClipZeroShot(kind="clip-zero-shot", model="pocket:clip", templates=("a photo of a {}",))
+SPECS = [CLASSIFIER, CLIP]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Drawings of the labels by one hand, on white: uint8 [5, 3, 64, 64]."""
+    art = load_art()
+    rows = [
+        next(i for i, (c, f) in enumerate(zip(art.concepts, art.families, strict=True)) if (c, f) == (label, "noto"))
+        for label in LABELS
+    ]
+    rgba = torch.from_numpy(art.pixels[rows]).permute(0, 3, 1, 2).float()
+    alpha = rgba[:, 3:] / 255
+    return (rgba[:, :3] * alpha + 255 * (1 - alpha)).round().byte()
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.kind)
+def test_it_names_what_is_drawn(spec, pictures):
+    looks = open_detector(spec, LABELS, CPU).look(pictures, LABELS)
+    assert [look.seen for look in looks] == list(LABELS)
+    assert all(look.outcome is Outcome.PRESENT for look in looks)
+    turned = open_detector(spec, LABELS, CPU).look(pictures, LABELS[::-1])
+    assert [look.outcome for look in turned] == [Outcome.ABSENT] * 2 + [Outcome.PRESENT] + [Outcome.ABSENT] * 2
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.kind)
+def test_a_batch_judges_as_one_by_one(spec, pictures):
+    detector = open_detector(spec, LABELS, CPU)
+    together = detector.look(pictures, LABELS)
+    for i, label in enumerate(LABELS):
+        (alone,) = detector.look(pictures[i : i + 1], [label])
+        assert alone.seen == together[i].seen
+        assert alone.score == pytest.approx(together[i].score, abs=1e-4)
+
+
+def test_the_classifier_computes_what_transformers_does_from_files(pictures):
+    folder = pocket_folder() / "detectors" / "classifier"
+    processor = AutoImageProcessor.from_pretrained(folder)
+    model = AutoModelForImageClassification.from_pretrained(folder).float().eval()
+    images = [Image.fromarray(p.permute(1, 2, 0).numpy()) for p in pictures]
+    with torch.no_grad():
+        expected = model(**processor(images, return_tensors="pt")).logits.softmax(-1)
+    looks = open_detector(CLASSIFIER, LABELS, CPU).look(pictures, LABELS)
+    for look, label, row in zip(looks, LABELS, expected, strict=True):
+        assert look.score == pytest.approx(float(row[model.config.label2id[label]]), abs=2e-3)
+
+
+def test_clip_computes_what_open_clip_does_from_files(pictures):
+    source = f"local-dir:{pocket_folder() / 'detectors' / 'clip'}"
+    model, _, preprocess = open_clip.create_model_and_transforms(source)
+    model.eval()
+    images = torch.stack([preprocess(Image.fromarray(p.permute(1, 2, 0).numpy())) for p in pictures])
+    texts = open_clip.get_tokenizer(source)([f"a photo of a {label}" for label in LABELS])
+    with torch.no_grad():
+        seen, written = model.encode_image(images, normalize=True), model.encode_text(texts, normalize=True)
+        expected = (model.logit_scale.exp() * seen @ written.T).softmax(-1)
+    looks = open_detector(CLIP, LABELS, CPU).look(pictures, LABELS)
+    assert [look.score for look in looks] == pytest.approx(expected.diagonal().tolist(), abs=2e-3)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.kind)
+def test_a_concept_without_a_label_is_an_error(spec):
+    labels = {"labels": ("cat", "dog")} if spec is CLIP else {}
+    with pytest.raises(UsageError, match="zeppelin"):
+        open_detector(spec.model_copy(update=labels), ("cat", "zeppelin"), CPU)
+
+
+def test_an_unknown_pocket_detector_lists_what_there_is():
+    with pytest.raises(UsageError, match="pocket:classifier"):
+        open_detector(Classifier(kind="classifier", model="pocket:nothing"), LABELS, CPU)
+
+
+def test_scores_that_are_not_finite_are_undetermined():
+    scores = torch.tensor([[0.9, 0.1], [float("nan"), 0.5], [0.4, 0.6]])
+    looks = looks_from_scores(scores, ["a", "b"], ["a", "a", "a"], min_score=0.5)
+    assert [look.outcome for look in looks] == [Outcome.PRESENT, Outcome.UNDETERMINED, Outcome.ABSENT]
+    assert looks[1].score is None
+
+
+def test_below_the_minimum_score_nothing_is_named():
+    (look,) = looks_from_scores(torch.tensor([[0.6, 0.4]]), ["a", "b"], ["a"], min_score=0.7)
+    assert (look.outcome, look.seen) == (Outcome.ABSENT, None)
+
+
+def test_the_digest_tells_specs_and_weights_apart(tmp_path):
+    folder = tmp_path / "detector"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({}))
+    spec = Classifier(kind="classifier", model=str(folder))
+    first = detector_digest(spec, LABELS)
+    (folder / "config.json").write_text(json.dumps({"a": 1}))
+    assert first != detector_digest(spec, LABELS)
+    assert detector_digest(CLIP, LABELS) != detector_digest(CLIP, LABELS[:2])

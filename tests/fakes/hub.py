@@ -1,0 +1,143 @@
+"""A model hub on 127.0.0.1 that speaks what `huggingface_hub` asks of it to resolve and download a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+
+@dataclass
+class FakeHub:
+    """Serves `repos`: name -> {branch or tag -> folder}; `main` is what one gets unasked.
+
+    `status` (with the Hub's own `error_code`) is the answer to everything instead, if set. `requests` are
+    (method, path), in order; `tokens` what came as authorization.
+    """
+
+    repos: dict[str, dict[str, Path]]
+    status: int | None = None
+    error_code: str | None = None
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+    endpoint: str = ""
+
+    def commit(self, repo: str, revision: str = "main") -> str:
+        """The 40 hexadecimal digits of a revision: its content."""
+        digest = hashlib.sha1(repo.encode())
+        for name, file in _files(self.repos[repo][revision]).items():
+            digest.update(name.encode() + file.read_bytes())
+        return digest.hexdigest()
+
+    def find(self, repo: str, revision: str) -> tuple[str, Path] | None:
+        """(commit, folder) of a branch, tag or commit."""
+        for name, folder in self.repos[repo].items():
+            commit = self.commit(repo, name)
+            if revision in (name, commit):
+                return commit, folder
+        return None
+
+    @contextmanager
+    def serve(self) -> Iterator[FakeHub]:
+        """Answer at `endpoint` until the end of the block."""
+        handler = type("Handler", (_Handler,), {"hub": self})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.endpoint = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: FakeHub
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def _answer(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append((self.command, path))
+        self.hub.tokens.append(self.headers.get("Authorization", ""))
+        if self.hub.status is not None:
+            return self._error(self.hub.status, self.hub.error_code)
+        for pattern, answer in (
+            (r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", self._info),
+            (r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", self._tree),
+            (r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self._file),
+        ):
+            found = re.fullmatch(pattern, path)
+            if found:
+                repo, revision, *rest = found.groups()
+                if repo not in self.hub.repos:
+                    return self._error(404, "RepoNotFound")
+                place = self.hub.find(repo, revision or "main")
+                return answer(repo, *place, *rest) if place else self._error(404, "RevisionNotFound")
+        return self._error(404, None)
+
+    def _info(self, repo: str, commit: str, folder: Path) -> None:
+        siblings = [{"rfilename": name} for name in _files(folder)]
+        facts = {"private": False, "tags": [], "downloads": 0, "likes": 0}
+        self._json({"_id": repo, "id": repo, "modelId": repo, "sha": commit, "siblings": siblings, **facts})
+
+    def _tree(self, repo: str, commit: str, folder: Path) -> None:
+        self._json(
+            [
+                {"type": "file", "path": name, "size": file.stat().st_size, "oid": _etag(file)}
+                for name, file in _files(folder).items()
+            ]
+        )
+
+    def _file(self, repo: str, commit: str, folder: Path, name: str) -> None:
+        file = _files(folder).get(name)
+        if file is None:
+            return self._error(404, "EntryNotFound")
+        content, headers = file.read_bytes(), {"ETag": f'"{_etag(file)}"', "X-Repo-Commit": commit}
+        headers["Accept-Ranges"] = "bytes"
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if not asked:
+            return self._send(200, content, headers)
+        first, last = int(asked[1]), int(asked[2] or len(content) - 1)
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+        return self._send(206, content[first : last + 1], headers)
+
+    def _json(self, value: object) -> None:
+        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+    def _error(self, status: int, code: str | None) -> None:
+        self._send(status, b"{}", {"X-Error-Code": code, "X-Error-Message": code} if code else {})
+
+    def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def _etag(file: Path) -> str:
+    content = file.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()  # as git names a blob

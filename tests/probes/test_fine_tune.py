@@ -1,0 +1,164 @@
+"""Laws of the benign fine-tune, on a tiny real model."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+
+from resurgence_gate.checkpoints.pipeline import load_model, load_unet
+from resurgence_gate.checkpoints.resolve import resolve
+from resurgence_gate.diffusion.attention import CROSS_ATTENTION, select
+from resurgence_gate.errors import MeasurementError, UsageError
+from resurgence_gate.execution.interface import SilentProgress
+from resurgence_gate.policy.schema import CrossAttentionFineTune, FullFineTune, LoraFineTune
+from resurgence_gate.probes.fine_tune import _Run
+from resurgence_gate.probes.interface import BenignSet, FineTuneTask
+from resurgence_gate.probes.run import fine_tune, task_key
+from resurgence_gate.store.folder import Store
+from resurgence_gate.store.keys import content_key
+from resurgence_gate.testing import tiny_model_folder
+from resurgence_gate.vocabulary import Folder
+
+COMMON = {"name": "p", "lr": 1e-2, "weight_decay": 0.01, "batch": 2, "doses": (2, 4), "replicates": 1}
+FULL = FullFineTune(kind="full", **COMMON)
+ATTENTION = CrossAttentionFineTune(kind="cross-attention", **COMMON)
+LORA = LoraFineTune(kind="lora", rank=2, alpha=2.0, target_modules=("to_q", "to_k", "to_v", "to_out.0"), **COMMON)
+
+
+@pytest.fixture
+def task(tmp_path):
+    store, key = Store(tmp_path / "store"), content_key({"pictures": 1})
+    pixels = torch.randint(256, (6, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    with store.create(key) as folder:
+        save_file({"pixels": pixels}, folder / "pictures.safetensors")
+    checkpoint = resolve(Folder(path=tiny_model_folder(tmp_path / "model")))
+    captions = tuple(f"a photo of a {c}" for c in ("dog", "deer", "frog") * 2)
+    data = BenignSet(parts=((key, tuple(range(6))),), captions=captions, held_out=2)
+    return FineTuneTask(
+        checkpoint=checkpoint,
+        probe=FULL,
+        replicate=0,
+        seed=1,
+        data=data,
+        store=store.root,
+        device="cpu",
+        dtype="float32",
+    )
+
+
+def run(task):
+    return fine_tune(task, SilentProgress())
+
+
+def weights(probed, dose):
+    unet = load_unet(dict(probed.checkpoints)[dose], device=torch.device("cpu"), dtype=torch.float32)
+    return unet.state_dict()
+
+
+def original(task):
+    return load_unet(task.checkpoint, device=torch.device("cpu"), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("probe", [FULL, ATTENTION, LORA], ids=lambda p: p.kind)
+def test_it_trains_what_it_names_and_nothing_else(task, probe):
+    probed = run(dataclasses.replace(task, probe=probe))
+    unet = original(task)
+    before, after = unet.state_dict(), weights(probed, 4)
+    changed = {k for k in before if not torch.equal(before[k], after[k])}
+    assert changed
+    match probe.kind:
+        case "cross-attention":
+            assert changed <= set(select(unet, CROSS_ATTENTION))
+        case "lora":
+            assert all(".attn" in k and k.endswith("weight") for k in changed)
+            deltas = [torch.linalg.matrix_rank(after[k] - before[k], rtol=1e-3) for k in changed]
+            assert max(deltas) <= 2
+
+
+def test_an_untrained_adapter_is_the_identity(task):
+    from resurgence_gate.probes.trainable import changed_weights, make_trainable
+
+    unet = original(task)
+    before = {k: v.clone() for k, v in unet.state_dict().items()}
+    make_trainable(unet, LORA, seed=0)
+    merged = changed_weights(unet, LORA)
+    assert merged
+    assert all(torch.equal(merged[k], before[k]) for k in merged)
+
+
+def test_a_dose_does_not_depend_on_the_doses_after_it(task, tmp_path):
+    short = dataclasses.replace(task, probe=FULL.model_copy(update={"doses": (2,)}))
+    long, alone = weights(run(task), 2), weights(run(short), 2)
+    assert all(torch.equal(long[k], alone[k]) for k in long)
+
+
+@pytest.mark.parametrize("probe", [FULL, LORA], ids=lambda p: p.kind)
+def test_a_killed_run_goes_on_to_the_same_weights(task, probe, tmp_path):
+    task = dataclasses.replace(task, probe=probe)
+    other = dataclasses.replace(task, store=tmp_path / "other")
+    for key, _ in task.data.parts:
+        with Store(other.store).create(key) as folder:
+            save_file(load_file(Store(task.store).find(key) / "pictures.safetensors"), folder / "pictures.safetensors")
+    expected = run(other)
+
+    class Killer(SilentProgress):
+        def stage(self, name, total):
+            return _Dies()
+
+    class _Dies:
+        def __init__(self):
+            self.steps = 0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def __call__(self, n=1):
+            self.steps += n
+            if self.steps >= 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(task, Killer())
+    assert Store(task.store).find(task_key(task)) is None
+    resumed = run(task)
+    assert resumed.health == expected.health
+    a, b = weights(resumed, 4), weights(expected, 4)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_loss_is_that_of_diffusers_example(task, tmp_path):
+    run_ = _Run(task, tmp_path, lambda n=1: None)
+    rows, t = torch.tensor([0, 3]), torch.tensor([100, 900])
+    noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    z = run_.latents[0, rows]
+    model = load_model(task.checkpoint, device=torch.device("cpu"), dtype=torch.float32)
+    alphas = model.scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
+    noisy = alphas.sqrt() * z + (1 - alphas).sqrt() * noise
+    predicted = model.unet(noisy, t, run_.context[rows]).sample
+    expected = F.mse_loss(predicted, noise)
+    assert torch.isclose(run_._losses(z, rows, t, noise).mean(), expected, atol=1e-5)
+
+
+def test_a_probe_that_diverges_says_so(task):
+    wild = dataclasses.replace(task, probe=FULL.model_copy(update={"lr": 1e30}))
+    with pytest.raises(MeasurementError, match="diverged"):
+        run(wild)
+
+
+def test_no_data_is_an_error(task):
+    data = BenignSet(parts=(), captions=(), held_out=1)
+    with pytest.raises(UsageError, match="no benign picture"):
+        run(dataclasses.replace(task, data=data))
+
+
+def test_the_held_out_loss_is_measured_before_and_after(task):
+    probed = run(task)
+    first, last = probed.health
+    assert first.loss_before == last.loss_before
+    assert len(last.loss_after) == 2
+    assert last.weight_change > first.weight_change > 0

@@ -1,0 +1,207 @@
+"""A present key means done: nothing half-written is ever found, whatever happens in the middle."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from resurgence_gate.errors import ResourceError, UsageError
+from resurgence_gate.store import Journal, Store, content_key, default_store
+from resurgence_gate.store import folder as folder_module
+
+KEY = content_key({"artefact": 1})
+OTHER = content_key({"artefact": 2})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def everything_under(store: Store) -> list[str]:
+    return sorted(path.relative_to(store.root).as_posix() for path in store.root.rglob("*") if path.is_file())
+
+
+def write(store: Store, key: str, text: str) -> None:
+    with store.create(key) as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "a.json").write_text(text)
+
+
+def test_what_was_created_is_found(store: Store) -> None:
+    assert store.find(KEY) is None
+    write(store, KEY, "1")
+    found = store.find(KEY)
+    assert found == store.root / KEY[:2] / KEY
+    assert (found / "deep" / "a.json").read_text() == "1"
+    assert everything_under(store) == [f"{KEY[:2]}/{KEY}/deep/a.json"]
+    assert store.find(OTHER) is None
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_an_exception_in_the_middle_leaves_nothing(store: Store, kind: type[BaseException]) -> None:
+    with pytest.raises(kind), store.create(KEY) as folder:
+        (folder / "a.json").write_text("half")
+        assert store.find(KEY) is None
+        raise kind
+    assert store.find(KEY) is None
+    assert everything_under(store) == []
+
+
+def test_the_first_of_two_is_kept(store: Store) -> None:
+    with store.create(KEY) as folder:
+        (folder / "a.json").write_text("second")
+        write(store, KEY, "first")
+    found = store.find(KEY)
+    assert found is not None
+    assert [path.name for path in found.iterdir()] == ["deep"]
+    assert len(everything_under(store)) == 1
+
+
+def _race(root: Path, number: int) -> None:
+    for i in range(20):
+        with Store(root).create(content_key({"i": i})) as folder:
+            for name in ("a", "b"):
+                (folder / name).write_text(str(number))
+
+
+def test_processes_that_race_leave_whole_artefacts(store: Store) -> None:
+    context = multiprocessing.get_context("fork")
+    racers = [context.Process(target=_race, args=(store.root, number)) for number in range(4)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert [racer.exitcode for racer in racers] == [0] * 4
+    for i in range(20):
+        found = store.find(content_key({"i": i}))
+        assert found is not None
+        assert (found / "a").read_text() == (found / "b").read_text()
+    assert len(everything_under(store)) == 40
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from resurgence_gate.store import Store
+with Store(Path(sys.argv[1])).create(sys.argv[2]) as folder:
+    (folder / "a.json").write_text("half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_killed_in_the_middle_leaves_nothing_that_is_found_and_the_next_one_cleans_up(store: Store) -> None:
+    command = [sys.executable, "-c", WRITER, str(store.root), KEY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "writing\n"
+        write(store, OTHER, "beside")  # the sweep leaves the living alone
+        assert any("partial" in name for name in everything_under(store))
+        writer.send_signal(signal.SIGKILL)
+    assert store.find(KEY) is None
+    assert any("partial" in name for name in everything_under(store))
+    write(store, KEY, "whole")
+    assert everything_under(store) == sorted(f"{k[:2]}/{k}/deep/a.json" for k in (KEY, OTHER))
+
+
+def test_a_partial_folder_without_a_lock_is_swept_when_old(store: Store) -> None:
+    young, old = store.root / "partial" / "young", store.root / "partial" / "old"
+    for folder in (young, old):
+        folder.mkdir(parents=True)
+    os.utime(old, (time.time() - 7200,) * 2)
+    write(store, KEY, "1")
+    assert young.exists()
+    assert not old.exists()
+
+
+def test_scratch_survives_and_is_not_an_artefact(store: Store) -> None:
+    (store.scratch(KEY) / "step.json").write_text("100")
+    assert (Store(store.root).scratch(KEY) / "step.json").read_text() == "100"
+    assert store.find(KEY) is None
+    store.discard_scratch(KEY)
+    store.discard_scratch(KEY)
+    assert everything_under(store) == []
+
+
+@pytest.mark.parametrize("key", ["", "..", "../../etc", KEY[:63], KEY.upper(), f"{KEY}/..", f"{KEY}\n"])
+def test_only_keys_are_keys(store: Store, key: str) -> None:
+    for method in (store.find, store.scratch, store.discard_scratch, lambda k: store.create(k).__enter__()):
+        with pytest.raises(ValueError, match="not a store key"):
+            method(key)
+
+
+def test_a_full_disk_is_worth_retrying(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(ResourceError, match="disk is full.*--store"), store.create(KEY):
+        raise full
+    with pytest.raises(ResourceError, match="disk is full"), store.create(KEY):
+        raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    def fail(_: Path) -> None:
+        raise full
+
+    monkeypatch.setattr(folder_module, "_sync_one", fail)
+    with pytest.raises(ResourceError, match="disk is full"):
+        write(store, KEY, "1")
+    assert store.find(KEY) is None
+    assert everything_under(store) == []
+
+
+def test_a_store_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = Store(tmp_path / "file" / "store")
+    assert store.find(KEY) is None
+    for use in (lambda: write(store, KEY, "1"), lambda: store.scratch(KEY)):
+        with pytest.raises(UsageError, match="cannot be written.*--store"):
+            use()
+
+
+def test_the_callers_own_errors_stay_its_own(store: Store) -> None:
+    with pytest.raises(FileNotFoundError), store.create(KEY):
+        Path("/no/such/file").read_text()
+
+
+def test_the_default_store_is_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RESURGENCE_GATE_STORE", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative is ignored")
+    assert default_store().root == tmp_path / ".cache" / "resurgence-gate"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert default_store().root == tmp_path / "xdg" / "resurgence-gate"
+    monkeypatch.setenv("RESURGENCE_GATE_STORE", str(tmp_path / "named"))
+    assert default_store().root == tmp_path / "named"
+    assert default_store(tmp_path / "given").root == tmp_path / "given"
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_journal_only_grows(tmp_path: Path) -> None:
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    Journal(tmp_path / "new").record("started", time=now, stage="before")
+    Journal(tmp_path / "new").record("finished", time=now, stage="before", key=KEY)
+    lines = (tmp_path / "new" / "journal.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"time": "2026-01-02T00:00:00+00:00", "event": "started", "stage": "before", "key": None},
+        {"time": "2026-01-02T00:00:00+00:00", "event": "finished", "stage": "before", "key": KEY},
+    ]
+
+
+def test_the_store_needs_no_torch() -> None:
+    code = (
+        "import sys, resurgence_gate.store, resurgence_gate.checkpoints.ref;"
+        "print(sorted({'torch', 'diffusers', 'transformers', 'huggingface_hub'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,109 @@
+"""The walk, whole, on tiny real models: resume, reuse, and what may not pass."""
+
+import dataclasses
+
+import pytest
+
+from fakes.assay import ERASED, tiny_bench, tiny_policy
+from resurgence_gate import observe as observing
+from resurgence_gate.checkpoints import pipeline
+from resurgence_gate.gate import contact_triples, derived_seed, plan_draws, run_check
+from resurgence_gate.testing import tiny_model_folder
+from resurgence_gate.vocabulary import Folder, Outcome, Verdict
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("assay")
+
+
+@pytest.fixture(scope="module")
+def policy(folder):
+    return tiny_policy(folder)
+
+
+@pytest.fixture(scope="module")
+def suspect(folder):
+    return Folder(path=tiny_model_folder(folder / "suspect", seed=3))
+
+
+@pytest.fixture(scope="module")
+def checked(policy, suspect, folder):
+    return run_check(policy, suspect, tiny_bench(folder))
+
+
+def test_every_arm_has_every_draw(checked, policy):
+    assert len(checked.draws) == 2 * 3 + 2 * 2
+    for seen in (checked.control, checked.before, *checked.after.values()):
+        assert [d.sample.draw for d in seen.detections] == list(checked.draws)
+    assert sorted(arm.dose for arm in checked.after) == [1, 3]
+
+
+def test_models_of_noise_are_not_passed(checked):
+    assert checked.report.decision.verdict is not Verdict.PASS
+
+
+def test_a_repeated_check_computes_nothing(checked, policy, suspect, folder, monkeypatch):
+    def forbidden(*_, **__):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(pipeline, "load_model", forbidden)
+    monkeypatch.setattr(observing, "open_detector", forbidden)
+    assert run_check(policy, suspect, tiny_bench(folder)).report == checked.report
+
+
+def test_the_reference_is_shared_between_suspects(checked, policy, folder, monkeypatch):
+    loaded = []
+    load = pipeline.load_model
+    monkeypatch.setattr(pipeline, "load_model", lambda c, **o: loaded.append(c.ref) or load(c, **o))
+    other = Folder(path=tiny_model_folder(folder / "other", seed=4))
+    run_check(policy, other, tiny_bench(folder))
+    assert policy.reference not in loaded
+
+
+@pytest.mark.parametrize("ticks", range(1, 9))
+def test_killed_anywhere_it_resumes_to_the_same_report(checked, policy, suspect, tmp_path, ticks):
+    """`ticks` units of progress, in whatever stage they fall, then the process is gone."""
+    left = [ticks]
+
+    class Mortal:
+        def stage(self, name, total):
+            return self
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def __call__(self, n=1):
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt(n)
+
+    bench = tiny_bench(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_check(policy, suspect, dataclasses.replace(bench, progress=Mortal()))
+    assert run_check(policy, suspect, bench).report == checked.report
+
+
+def test_the_sheet_shows_the_first_draw_of_every_erased_concept(checked, folder):
+    triples = contact_triples(checked, tiny_bench(folder))
+    assert [name for name, _, _ in triples] == list(ERASED)
+    for _, outcomes, pictures in triples:
+        assert all(isinstance(o, Outcome) for o in outcomes)
+        assert [p.shape for p in pictures] == [(16, 16, 3)] * 3
+
+
+def test_draws_are_the_same_whatever_else_the_policy_asks(policy):
+    draws = plan_draws(policy, policy.erased)
+    fewer = policy.erased.model_copy(update={"concepts": ("ship",)})
+    assert plan_draws(policy, fewer) == draws[3:]
+    assert len({d.seed for d in draws}) == len(draws)
+    assert 0 <= derived_seed(1, "x") < 2**63
+
+
+def test_benign_seeds_are_not_the_seeds_of_the_draws(policy):
+    seeded = policy.model_copy(update={"seed": derived_seed(policy.seed, "benign")})
+    own = {d.seed for d in plan_draws(policy, policy.erased)}
+    assert own.isdisjoint(d.seed for d in plan_draws(seeded, policy.erased))
