@@ -95,7 +95,9 @@ def table(rows: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace) 
         if not any(gate):
             continue
         ratio = statistics.median(s / g for g, s in zip(gate, script, strict=True))
-        lines.append(f"| {name} | {statistics.median(gate):.1f} | {statistics.median(script):.1f} | {ratio:.2f} |")
+        lines.append(
+            f"| {name} | {statistics.median(gate):.1f} | {statistics.median(script):.1f} | {ratio:.2f} |"
+        )
     lines += ["", "What both counted (pictures in which the erased concepts are seen, by arm):", ""]
     lines += ["| arm | gate | script |", "|---|---|---|"]
     gate, script = rows["gate"][-1]["hits"], rows["script"][-1]["hits"]
@@ -231,7 +233,9 @@ def run_script(folder: Path, device: str) -> dict[str, Any]:
         benign = plan_draws(
             policy.model_copy(update={"seed": derived_seed(policy.seed, "benign")}),
             Concepts(
-                concepts=policy.benign.concepts, prompts=policy.benign.prompts, pictures=policy.benign.pictures
+                concepts=policy.benign.concepts,
+                prompts=policy.benign.prompts,
+                pictures=policy.benign.pictures,
             ),
         )
         benign_files = look(reference, benign, work / "benign")

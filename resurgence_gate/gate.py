@@ -53,7 +53,9 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     control = observe("reference", reference, draws, policy, bench)
     before = observe("before", suspect, draws, policy, bench)
     data, contamination = prepare_benign(reference, policy, bench)
-    probed = bench.executor.map(partial(fine_tune, progress=bench.progress), _tasks(suspect, data, policy, bench))
+    probed = bench.executor.map(
+        partial(fine_tune, progress=bench.progress), _tasks(suspect, data, policy, bench)
+    )
     after = {
         Arm(probe=p.probe, dose=dose, replicate=p.replicate): observe(
             f"after {dose} steps of {p.probe}", checkpoint, draws, policy, bench

@@ -24,7 +24,9 @@ def batch_size(size: int) -> int:
 
 
 @torch.inference_mode()
-def generate(model: DiffusionModel, draws: Sequence[Draw], sampler: Sampler) -> Iterator[tuple[Tensor, Tensor]]:
+def generate(
+    model: DiffusionModel, draws: Sequence[Draw], sampler: Sampler
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of (pictures uint8 [b, 3, size, size], finite bool [b]) in the order of the draws.
 
     A picture with a NaN or infinite pixel comes as black, with `finite` False: it is never judged.

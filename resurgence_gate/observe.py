@@ -38,7 +38,9 @@ class Bench:
     now: Callable[[], datetime]
 
 
-def observe(stage: str, checkpoint: Checkpoint, draws: Sequence[Draw], policy: Policy, bench: Bench) -> Observation:
+def observe(
+    stage: str, checkpoint: Checkpoint, draws: Sequence[Draw], policy: Policy, bench: Bench
+) -> Observation:
     """Generate the draws with `checkpoint`, then ask the policy's detector about each of them."""
     chunks = [tuple(draws[i : i + CHUNK]) for i in range(0, len(draws), CHUNK)]
     keys = [_pictures_key(checkpoint, chunk, policy, bench) for chunk in chunks]
@@ -56,9 +58,7 @@ def observe(stage: str, checkpoint: Checkpoint, draws: Sequence[Draw], policy: P
 
 def all_concepts(policy: Policy) -> tuple[str, ...]:
     """Every concept that a picture is asked for: what the detector must be able to name."""
-    return tuple(
-        dict.fromkeys((*policy.erased.concepts, *policy.retained.concepts, *policy.benign.concepts))
-    )
+    return tuple(dict.fromkeys((*policy.erased.concepts, *policy.retained.concepts, *policy.benign.concepts)))
 
 
 def picture(observation: Observation, index: int, bench: Bench) -> Tensor:
@@ -146,12 +146,24 @@ def _judge(detector: Any, pictures: dict[str, Tensor], draws: Sequence[Draw]) ->
             "outcome": look.outcome.value,
             "score": look.score,
             "seen": look.seen,
-            "reason": None if look.outcome is not Outcome.UNDETERMINED else "the detector gave no finite score",
+            "reason": None
+            if look.outcome is not Outcome.UNDETERMINED
+            else "the detector gave no finite score",
         }
         if not pictures["finite"][row]:
-            record |= {"outcome": Outcome.UNDETERMINED.value, "score": None, "seen": None, "reason": "NaN pixels"}
+            record |= {
+                "outcome": Outcome.UNDETERMINED.value,
+                "score": None,
+                "seen": None,
+                "reason": "NaN pixels",
+            }
         elif flat[row]:
-            record |= {"outcome": Outcome.UNDETERMINED.value, "score": None, "seen": None, "reason": "flat picture"}
+            record |= {
+                "outcome": Outcome.UNDETERMINED.value,
+                "score": None,
+                "seen": None,
+                "reason": "flat picture",
+            }
         records.append(record)
     return records
 

@@ -3,8 +3,8 @@
 import dataclasses
 
 import pytest
-
 from fakes.assay import ERASED, tiny_bench, tiny_policy
+
 from resurgence_gate import observe as observing
 from resurgence_gate.checkpoints import pipeline
 from resurgence_gate.gate import contact_triples, derived_seed, plan_draws, run_check

@@ -13,7 +13,8 @@ from resurgence_gate.testing import tiny_model_folder
 from resurgence_gate.vocabulary import Draw, Folder
 
 SAMPLER = Sampler(scheduler="ddim", steps=3, guidance=2.0, size=16)
-DRAWS = [Draw(concept=c, prompt=f"a photo of a {c}", seed=i) for i, c in enumerate(["cat", "ship", "cat", "dog"])]
+NAMES = ("cat", "ship", "cat", "dog")
+DRAWS = [Draw(concept=c, prompt=f"a photo of a {c}", seed=i) for i, c in enumerate(NAMES)]
 
 
 @pytest.fixture(scope="module", params=["epsilon", "v_prediction"])

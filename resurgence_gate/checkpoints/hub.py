@@ -26,11 +26,11 @@ class Snapshot:
 
 
 def download(ref: HubRepo) -> Snapshot:
-    """Fetch what the pipeline of `ref` reads into the user's Hub cache; what is there already is not fetched again.
+    """Fetch what the pipeline of `ref` reads into the user's Hub cache, unless it is there already.
 
-    Raises UsageError (no such model or revision, or not a supported pipeline), RefusedCheckpoint (only pickles)
-    and HubError (worth retrying, perhaps with a token). What is wrong with the model is said before its weights
-    are downloaded.
+    Raises UsageError (no such model or revision, or not a supported pipeline), RefusedCheckpoint (only
+    pickles) and HubError (worth retrying, perhaps with a token). What is wrong with the model is said before
+    its weights are downloaded.
     """
     from huggingface_hub import HfApi, snapshot_download
 
@@ -66,7 +66,7 @@ def _explained(where: str) -> Iterator[None]:
 
 
 def _explain(where: str, error: BaseException) -> GateError | None:
-    """What the client's error means to a user; None if it is not about the Hub. Never quotes what was sent."""
+    """What the client's error means to a user; None if it is another's. Never quotes what was sent."""
     from huggingface_hub import errors
 
     match error:
@@ -99,11 +99,13 @@ def _explain_answer(where: str, error: Exception, status: int) -> GateError:
 
     if isinstance(error, errors.GatedRepoError) or status == 403:
         return HubError(
-            f"{where}: access denied ({status}); accept its terms on the Hub, and set HF_TOKEN to a token that may read it"
+            f"{where}: access denied ({status}); accept its terms on the Hub, and set HF_TOKEN to a token of "
+            "that account"
         )
     if status == 401:
         return HubError(
-            f"{where}: no such model, or a private one (401); check the name, or set HF_TOKEN to a token that may read it"
+            f"{where}: no such model, or a private one (401); check the name, or set HF_TOKEN to a token that "
+            "may read it"
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return UsageError(f"{where}: the model exists, but this revision does not; check what follows the @")

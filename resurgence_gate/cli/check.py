@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -24,7 +26,7 @@ reference, and of the checkpoint before and after the fine-tune).
 \b
 Exit codes: 0 PASS, 10 FAIL, 11 INCONCLUSIVE."""
 
-FILES = ("report.json", "report.md", "contact-sheet.png")
+FILES = ("report.json", "report.md", "contact-sheet.png", "error.json")
 
 
 class Device(StrEnum):
@@ -90,6 +92,18 @@ def check(
     A check that was interrupted goes on where it stopped when the same command is given again.
     """
     discard_earlier(out)
+    try:
+        report, written = assay(ref, policy, base, device, dtype, store, out)
+    except BaseException as error:
+        note_failure(error, out)
+        raise
+    raise typer.Exit(announce(report, written))
+
+
+def assay(
+    ref: str, policy: str, base: str | None, device: Device, dtype: Dtype, store: Path | None, out: Path
+) -> tuple[GateReport, list[Path]]:
+    """Run the check and write its files."""
     from resurgence_gate.checkpoints.ref import parse_ref
     from resurgence_gate.policy.load import load_policy
 
@@ -98,8 +112,18 @@ def check(
 
     bench = make_bench(device, dtype, store)
     checked = run_check(loaded, suspect, bench)
-    written = write_files(checked, bench, out)
-    raise typer.Exit(announce(checked.report, written))
+    return checked.report, write_files(checked, bench, out)
+
+
+def note_failure(error: BaseException, out: Path) -> None:
+    """Leave `error.json`: whoever looks for the report learns that there is no verdict, and why."""
+    from resurgence_gate.cli.failures import explain
+    from resurgence_gate.report import write_atomically
+
+    code, message = explain(error)
+    note = {"schema_version": 1, "verdict": None, "exit_code": code, "message": message}
+    with suppress(OSError):  # the error itself is still raised
+        write_atomically(out / "error.json", (json.dumps(note, indent=2) + "\n").encode())
 
 
 def discard_earlier(out: Path) -> None:

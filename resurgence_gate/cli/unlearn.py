@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ import typer
 
 from resurgence_gate.cli.check import Device
 from resurgence_gate.errors import UsageError
+from resurgence_gate.vocabulary import CheckpointRef, Pocket
 
 if TYPE_CHECKING:
     from resurgence_gate.unlearners.interface import Recipe
@@ -78,7 +80,8 @@ def unlearn(
     """Erase concepts from a model, and write the edited UNet tensors.
 
     ESD (Gandikota et al. 2023) fine-tunes the cross-attention away from the concept; UCE (Gandikota et al.
-    2024) edits its keys and values in closed form.
+    2024) edits its keys and values in closed form. The defaults are the published ones; for a pocket model
+    they are those with which the benchmark's own erased models were made.
     """
     settings = chosen(method, retain=retain, guide=guide, steps=steps, lr=lr)
     file = target(out, method)
@@ -143,16 +146,24 @@ def run_unlearn(
 
     checkpoint = resolve(ref)
     model = load_model(checkpoint, device=torch.device(find_device(device)), dtype=torch.float32)
-    product = _recipe(method, concepts, settings).unlearn(model, seed=seed, progress=RichProgress())
+    product = _recipe(ref, method, concepts, settings).unlearn(model, seed=seed, progress=RichProgress())
     product.save(file, base_digest=checkpoint.digest)
 
 
-def _recipe(method: Method, concepts: tuple[str, ...], settings: dict[str, object]) -> Recipe:
+def _recipe(
+    ref: CheckpointRef, method: Method, concepts: tuple[str, ...], settings: dict[str, object]
+) -> Recipe:
+    """The published recipe, or for a pocket model the benchmark's own, with the given settings on top."""
+    from resurgence_gate.pocket.recipes import pocket_esd, pocket_uce
     from resurgence_gate.unlearners.esd import Esd
     from resurgence_gate.unlearners.uce import Uce
 
-    match method:
-        case Method.ESD:
+    match method, ref:
+        case Method.ESD, Pocket():
+            return replace(pocket_esd(concepts), **settings)  # type: ignore[arg-type]
+        case Method.UCE, Pocket():
+            return replace(pocket_uce(concepts), **settings)  # type: ignore[arg-type]
+        case Method.ESD, _:
             return Esd(concepts=concepts, **settings)  # type: ignore[arg-type]
-        case Method.UCE:
+        case _:
             return Uce(concepts=concepts, **settings)  # type: ignore[arg-type]

@@ -25,9 +25,7 @@ def detector_digest(spec: ClipZeroShot | Classifier, labels: Sequence[str]) -> s
     return content_key({"spec": spec, "labels": list(labels), "weights": weights})
 
 
-def open_detector(
-    spec: ClipZeroShot | Classifier, concepts: Sequence[str], device: torch.device
-) -> Detector:
+def open_detector(spec: ClipZeroShot | Classifier, concepts: Sequence[str], device: torch.device) -> Detector:
     """Load the detector and check that it can name every concept. Raises UsageError."""
     folder = _folder(spec.model)
     match spec:

@@ -15,6 +15,8 @@ def solve_ridge(weight: Tensor, keys: Tensor, values: Tensor, scale: Tensor, lam
     """
     w, k, v = (x.detach().double() for x in (weight, keys, values))
     weighted = k * scale.double()[:, None]
-    right = lam * torch.eye(k.shape[1], dtype=k.dtype, device=k.device) + weighted.T @ k  # [in, in], symmetric
+    right = (
+        lam * torch.eye(k.shape[1], dtype=k.dtype, device=k.device) + weighted.T @ k
+    )  # [in, in], symmetric
     left = lam * w + v.T @ weighted  # [out, in]
     return torch.linalg.solve(right, left.T).T.to(weight.dtype)

@@ -13,7 +13,9 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 
-def initial_noise(seeds: Sequence[int], shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor:
+def initial_noise(
+    seeds: Sequence[int], shape: Sequence[int], device: torch.device, dtype: torch.dtype
+) -> Tensor:
     """Standard normal [n, *shape]; every row from its own CPU generator, so no picture depends on its batch."""
     rows = [torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     return torch.stack(rows).to(device, dtype)

@@ -118,7 +118,9 @@ class _Run:
                 f"probe {self.task.probe.name} diverged within {dose} steps: its weights are not finite, "
                 f"so nothing can be said of this checkpoint; lower its lr ({self.task.probe.lr:g})"
             )
-        changed = {k: v.detach().cpu().contiguous() for k, v in changed_weights(self.unet, self.task.probe).items()}
+        changed = {
+            k: v.detach().cpu().contiguous() for k, v in changed_weights(self.unet, self.task.probe).items()
+        }
         _write(self.scratch / f"dose-{dose}.safetensors", changed)
         health = ProbeHealth(
             probe=self.task.probe.name,

@@ -148,7 +148,13 @@ class _Training:
             noise = torch.randn((POOL, *self.shape), generator=g).to(self.device, self.dtype)
             rows.append(
                 sample_latents(
-                    self.base, self.scheduler, noise, context, self.empty, steps=20, guidance=self.recipe.guidance
+                    self.base,
+                    self.scheduler,
+                    noise,
+                    context,
+                    self.empty,
+                    steps=20,
+                    guidance=self.recipe.guidance,
                 )
             )
         return torch.stack(rows)

@@ -63,7 +63,9 @@ class Uce:
         kept = [t.replace("{}", c) for c in self.retain for t in self.templates] + [""]
         c, g = self._pick(model, erased), self._pick(model, guide * len(self.concepts))
         r = self._pick(model, kept)
-        scale = torch.cat([c.new_full((len(c),), self.erase_scale), r.new_full((len(r),), self.preserve_scale)])
+        scale = torch.cat(
+            [c.new_full((len(c),), self.erase_scale), r.new_full((len(r),), self.preserve_scale)]
+        )
         return torch.cat([c, r]), torch.cat([g, r]), scale
 
     def _pick(self, model: DiffusionModel, prompts: Sequence[str]) -> Tensor:

@@ -142,7 +142,9 @@ class Finding:
     estimate: float | None = None
     bound: float | None = None  # the bound that was compared
     threshold: float | None = None
-    more_pictures: int | None = None  # how many more would settle it, if the estimate stays; None: no number would
+    more_pictures: int | None = (
+        None  # how many more would settle it, if the estimate stays; None: no number would
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

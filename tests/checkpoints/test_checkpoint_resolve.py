@@ -65,14 +65,14 @@ def test_a_folder_of_another_kind_is_told_what_is_supported(model: Path, tmp_pat
 )
 def test_a_component_of_an_unknown_class_is_refused(model: Path, entry: object) -> None:
     edit_index(model, unet=entry)
-    with pytest.raises(RefusedCheckpoint, match="model_index.json loads unet as"):
+    with pytest.raises(RefusedCheckpoint, match=r"model_index.json loads unet as"):
         resolve(Folder(path=model))
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])
 def test_a_broken_index_is_refused(model: Path, content: bytes) -> None:
     (model / "model_index.json").write_bytes(content)
-    with pytest.raises(RefusedCheckpoint, match="model_index.json is not"):
+    with pytest.raises(RefusedCheckpoint, match=r"model_index.json is not"):
         resolve(Folder(path=model))
 
 

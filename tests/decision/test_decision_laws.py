@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 
 import pytest
-from decision_assays import A, Assay, P, U, arms_after, good_assay, small_policy
+from decision.assays import A, Assay, P, U, arms_after, good_assay, small_policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

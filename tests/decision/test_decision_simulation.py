@@ -10,7 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from decision_assays import A, Outcome, P, arms_after, good_assay, small_policy
+from decision.assays import A, Outcome, P, arms_after, good_assay, small_policy
 
 from resurgence_gate.decision import BEFORE, REFERENCE
 from resurgence_gate.vocabulary import Verdict

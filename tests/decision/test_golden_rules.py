@@ -1,6 +1,7 @@
 """One golden file a rule: what it says when it holds, is breached and is undecided.
 
-`python tests/decision/test_golden_rules.py` writes them anew; look at the difference before you commit it.
+`PYTHONPATH=tests python tests/decision/test_golden_rules.py` writes them anew; read the difference before you
+commit it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from decision_assays import A, Assay, P, U, good_assay, health, small_policy
+from decision.assays import A, Assay, P, U, good_assay, health, small_policy
 
 from resurgence_gate.decision import decide
 from resurgence_gate.decision.rates import rate

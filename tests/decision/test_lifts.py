@@ -6,7 +6,7 @@ import itertools
 import math
 
 import pytest
-from decision_assays import A, P, U
+from decision.assays import A, P, U
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from decision_assays import A, P, U
+from decision.assays import A, P, U
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from decision_assays import A, P, U, detect, draws, good_assay, observe, small_policy
+from decision.assays import A, P, U, detect, draws, good_assay, observe, small_policy
 
 from resurgence_gate.decision import BEFORE, REFERENCE, lifts, measure_resurgence
 from resurgence_gate.errors import MeasurementError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from decision_assays import A, Assay, P, U, good_assay, health, small_policy
+from decision.assays import A, Assay, P, U, good_assay, health, small_policy
 
 from resurgence_gate.decision import REFERENCE, decide
 from resurgence_gate.errors import EmptyPolicy, MeasurementError, PolicyError

@@ -28,7 +28,11 @@ def pictures():
     """Drawings of the labels by one hand, on white: uint8 [5, 3, 64, 64]."""
     art = load_art()
     rows = [
-        next(i for i, (c, f) in enumerate(zip(art.concepts, art.families, strict=True)) if (c, f) == (label, "noto"))
+        next(
+            i
+            for i, (c, f) in enumerate(zip(art.concepts, art.families, strict=True))
+            if (c, f) == (label, "noto")
+        )
         for label in LABELS
     ]
     rgba = torch.from_numpy(art.pixels[rows]).permute(0, 3, 1, 2).float()
@@ -42,7 +46,9 @@ def test_it_names_what_is_drawn(spec, pictures):
     assert [look.seen for look in looks] == list(LABELS)
     assert all(look.outcome is Outcome.PRESENT for look in looks)
     turned = open_detector(spec, LABELS, CPU).look(pictures, LABELS[::-1])
-    assert [look.outcome for look in turned] == [Outcome.ABSENT] * 2 + [Outcome.PRESENT] + [Outcome.ABSENT] * 2
+    assert [look.outcome for look in turned] == [Outcome.ABSENT] * 2 + [Outcome.PRESENT] + [
+        Outcome.ABSENT
+    ] * 2
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.kind)

@@ -22,7 +22,9 @@ def problem():
 def test_the_solution_has_zero_gradient(problem):
     weight, keys, values, scale = problem
     solution = solve_ridge(weight, keys, values, scale, 0.5).requires_grad_(True)
-    objective = (scale * (keys @ solution.T - values).square().sum(1)).sum() + 0.5 * (solution - weight).square().sum()
+    objective = (scale * (keys @ solution.T - values).square().sum(1)).sum() + 0.5 * (
+        solution - weight
+    ).square().sum()
     (gradient,) = torch.autograd.grad(objective, solution)
     assert gradient.abs().max() < 1e-9
 
@@ -51,7 +53,9 @@ class _Net(nn.Module):
         super().__init__()
         block = nn.Module()
         block.attn1 = nn.ModuleDict({"to_k": nn.Linear(2, 2)})
-        block.attn2 = nn.ModuleDict({"to_k": nn.Linear(2, 2, bias=False), "to_v": nn.Linear(2, 2, bias=False)})
+        block.attn2 = nn.ModuleDict(
+            {"to_k": nn.Linear(2, 2, bias=False), "to_v": nn.Linear(2, 2, bias=False)}
+        )
         self.block = block
 
 

@@ -24,7 +24,9 @@ from resurgence_gate.vocabulary import Folder
 COMMON = {"name": "p", "lr": 1e-2, "weight_decay": 0.01, "batch": 2, "doses": (2, 4), "replicates": 1}
 FULL = FullFineTune(kind="full", **COMMON)
 ATTENTION = CrossAttentionFineTune(kind="cross-attention", **COMMON)
-LORA = LoraFineTune(kind="lora", rank=2, alpha=2.0, target_modules=("to_q", "to_k", "to_v", "to_out.0"), **COMMON)
+LORA = LoraFineTune(
+    kind="lora", rank=2, alpha=2.0, target_modules=("to_q", "to_k", "to_v", "to_out.0"), **COMMON
+)
 
 
 @pytest.fixture
@@ -100,7 +102,10 @@ def test_a_killed_run_goes_on_to_the_same_weights(task, probe, tmp_path):
     other = dataclasses.replace(task, store=tmp_path / "other")
     for key, _ in task.data.parts:
         with Store(other.store).create(key) as folder:
-            save_file(load_file(Store(task.store).find(key) / "pictures.safetensors"), folder / "pictures.safetensors")
+            save_file(
+                load_file(Store(task.store).find(key) / "pictures.safetensors"),
+                folder / "pictures.safetensors",
+            )
     expected = run(other)
 
     class Killer(SilentProgress):

@@ -50,7 +50,7 @@ def test_what_was_created_is_found(store: Store) -> None:
 
 @pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_an_exception_in_the_middle_leaves_nothing(store: Store, kind: type[BaseException]) -> None:
-    with pytest.raises(kind), store.create(KEY) as folder:
+    with pytest.raises(kind), store.create(KEY) as folder:  # noqa: PT012
         (folder / "a.json").write_text("half")
         assert store.find(KEY) is None
         raise kind
@@ -144,7 +144,7 @@ def test_only_keys_are_keys(store: Store, key: str) -> None:
 
 def test_a_full_disk_is_worth_retrying(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(ResourceError, match="disk is full.*--store"), store.create(KEY):
+    with pytest.raises(ResourceError, match=r"disk is full.*--store"), store.create(KEY):
         raise full
     with pytest.raises(ResourceError, match="disk is full"), store.create(KEY):
         raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
@@ -164,7 +164,7 @@ def test_a_store_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None
     store = Store(tmp_path / "file" / "store")
     assert store.find(KEY) is None
     for use in (lambda: write(store, KEY, "1"), lambda: store.scratch(KEY)):
-        with pytest.raises(UsageError, match="cannot be written.*--store"):
+        with pytest.raises(UsageError, match=r"cannot be written.*--store"):
             use()
 
 

@@ -1,6 +1,7 @@
 """Laws of the unlearners."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -32,7 +33,11 @@ def unlearn(recipe, model, seed=0):
 
 @pytest.mark.parametrize(
     ("recipe", "pattern"),
-    [(ESD, CROSS_ATTENTION), (Esd(**{**ESD.__dict__, "variant": "x-strict"}), CROSS_ATTENTION_KV), (UCE, CROSS_ATTENTION_KV)],
+    [
+        (ESD, CROSS_ATTENTION),
+        (Esd(**{**ESD.__dict__, "variant": "x-strict"}), CROSS_ATTENTION_KV),
+        (UCE, CROSS_ATTENTION_KV),
+    ],
 )
 def test_exactly_the_named_parameters_change_and_the_input_stays(model, recipe, pattern):
     before = copy.deepcopy(model.unet.state_dict())
@@ -45,7 +50,7 @@ def test_exactly_the_named_parameters_change_and_the_input_stays(model, recipe, 
 
 @pytest.mark.parametrize("latents", ["edited", "base", "noised"])
 def test_esd_is_deterministic_in_its_seed(model, latents):
-    recipe = Esd(**{**ESD.__dict__, "latents": latents})
+    recipe = replace(ESD, latents=latents)
     first, again, other = unlearn(recipe, model), unlearn(recipe, model), unlearn(recipe, model, seed=1)
     assert all(torch.equal(first[k], again[k]) for k in first)
     assert any(not torch.equal(first[k], other[k]) for k in first)
@@ -79,7 +84,7 @@ def test_esd_moves_towards_its_target(model):
 
 @pytest.mark.parametrize("variant", ["last-token", "all-positions"])
 def test_uce_has_zero_gradient_at_its_objective(model, variant):
-    recipe = Uce(**{**UCE.__dict__, "variant": variant, "erase_scale": 2.0, "preserve_scale": 0.3})
+    recipe = replace(UCE, variant=variant, erase_scale=2.0, preserve_scale=0.3)
     keys, targets, scale = recipe.embeddings(model)
     for name, solved in unlearn(recipe, model).items():
         weight = model.unet.state_dict()[name].double()
@@ -90,7 +95,7 @@ def test_uce_has_zero_gradient_at_its_objective(model, variant):
 
 
 def test_uce_anchored_at_infinity_changes_nothing(model):
-    edited = unlearn(Uce(**{**UCE.__dict__, "lam": 1e12}), model)
+    edited = unlearn(replace(UCE, lam=1e12), model)
     assert all(torch.allclose(v, model.unet.state_dict()[k], atol=1e-6) for k, v in edited.items())
 
 
@@ -102,7 +107,9 @@ def test_uce_maps_the_concept_onto_the_guide_and_keeps_the_retained(model):
         assert torch.allclose(keys @ solved.double().T, targets @ weight.T, atol=1e-3)
 
 
-@pytest.mark.parametrize("recipe", [Esd(concepts=("cat",), variant="y"), Uce(concepts=("cat",), variant="some")])
+@pytest.mark.parametrize(
+    "recipe", [Esd(concepts=("cat",), variant="y"), Uce(concepts=("cat",), variant="some")]
+)
 def test_unknown_variants_are_named(model, recipe):
     with pytest.raises(UsageError, match="choose"):
         unlearn(recipe, model)

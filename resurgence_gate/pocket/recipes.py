@@ -1,0 +1,44 @@
+"""How the erased models of the pocket world are made: hyperparameters for four million parameters."""
+
+from __future__ import annotations
+
+from resurgence_gate.pocket.build.art import concept_slugs
+from resurgence_gate.pocket.build.text import TEMPLATES
+from resurgence_gate.unlearners.esd import Esd
+from resurgence_gate.unlearners.uce import Uce
+
+SEED = 7
+# Nested: the first one, three, five and ten are what the studies erase.
+ERASED = (
+    "automobile",
+    "ship",
+    "bird",
+    "pig",
+    "watermelon",
+    "guitar",
+    "castle",
+    "rocket",
+    "penguin",
+    "elephant",
+    "banana",
+    "butterfly",
+    "bicycle",
+    "pizza",
+    "crown",
+    "owl",
+    "mouse",
+    "tulip",
+    "anchor",
+    "lion",
+)
+
+
+def pocket_esd(concepts: tuple[str, ...] = ERASED) -> Esd:
+    """ESD-x with the learning rate and batch that suit four million parameters."""
+    return Esd(concepts=concepts, templates=TEMPLATES, latents="noised", lr=2e-4, steps=150, batch=16)
+
+
+def pocket_uce(concepts: tuple[str, ...] = ERASED) -> Uce:
+    """UCE over all positions, the empty prompt as guide, every other concept retained."""
+    retain = tuple(name for name in concept_slugs() if name not in concepts)
+    return Uce(concepts=concepts, retain=retain, templates=TEMPLATES)
