@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 from resurgence_gate import __version__
 from resurgence_gate.checkpoints.ref import parse_ref
@@ -135,7 +136,7 @@ def provenance(bench: Bench) -> Provenance:
     )
 
 
-def contact_triples(check: Check, bench: Bench) -> list[tuple[str, tuple[Outcome, ...], tuple[object, ...]]]:
+def contact_triples(check: Check, bench: Bench) -> list[tuple[str, tuple[Outcome, ...], tuple[Any, ...]]]:
     """For every erased concept its first draw: (concept, outcomes, pictures [h, w, 3]) of reference, before, after.
 
     `after` is the last dose of the first probe. The first draw is shown, not the most telling one.

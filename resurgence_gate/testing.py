@@ -41,8 +41,8 @@ def tiny_model_folder(path: Path, *, seed: int = 0, prediction_type: str = "epsi
         vae=vae,
         unet=unet,
         scheduler=scheduler,
-        safety_checker=None,  # type: ignore[arg-type]
-        feature_extractor=None,  # type: ignore[arg-type]
+        safety_checker=None,
+        feature_extractor=None,
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(path, safe_serialization=True)
@@ -117,17 +117,17 @@ def _tokenizer(folder: Path) -> Any:
 
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    # Every byte, also as the end of a word, so that no word is unknown. Listed beforehand because the trainer
+    # breaks ties by number, and numbers what it finds itself in the order of a hash table.
+    first = [*letters, *(f"{letter}</w>" for letter in letters)]
     trainer = trainers.BpeTrainer(
-        vocab_size=800, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+        vocab_size=800, special_tokens=first, end_of_word_suffix="</w>", show_progress=False
     )
-    bpe.train_from_iterator([*WORDS.split()] * 2, trainer)
+    bpe.train_from_iterator(WORDS.split() * 2, trainer)
     learned = json.loads(bpe.to_str())["model"]
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in learned["merges"]]
-    # Every byte also as the end of a word, so that no word is unknown; special tokens come last, as in CLIP.
-    tokens = [*alphabet, *(f"{letter}</w>" for letter in alphabet)]
-    tokens += [token for token in learned["vocab"] if token not in tokens]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    tokens = [*sorted(learned["vocab"], key=learned["vocab"].get), "<|startoftext|>", "<|endoftext|>"]
     folder.mkdir(parents=True, exist_ok=True)
     vocab = {token: number for number, token in enumerate(tokens)}
     (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")

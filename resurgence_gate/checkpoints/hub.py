@@ -36,7 +36,7 @@ def download(ref: HubRepo) -> Snapshot:
 
     where = format_ref(ref)
     with _explained(where):
-        info = HfApi().repo_info(ref.repo, revision=ref.revision, timeout=_TIMEOUT)
+        info = HfApi().model_info(ref.repo, revision=ref.revision, timeout=_TIMEOUT)
         commit, names = info.sha, {file.rfilename for file in info.siblings or ()}
         if commit is None:
             raise HubError(f"{where}: the Hub did not name a commit; try again")
@@ -104,8 +104,8 @@ def _explain_answer(where: str, error: Exception, status: int) -> GateError:
         )
     if status == 401:
         return HubError(
-            f"{where}: no such model, or a private one (401); check the name, or set HF_TOKEN to a token that "
-            "may read it"
+            f"{where}: no such model, or a private one (401); check the name, or set HF_TOKEN to a token "
+            "that may read it"
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return UsageError(f"{where}: the model exists, but this revision does not; check what follows the @")

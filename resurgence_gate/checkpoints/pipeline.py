@@ -85,8 +85,8 @@ def to_pipeline(model: DiffusionModel) -> StableDiffusionPipeline:
         vae=model.vae,
         unet=model.unet,
         scheduler=model.scheduler,
-        safety_checker=None,  # type: ignore[arg-type]
-        feature_extractor=None,  # type: ignore[arg-type]
+        safety_checker=None,
+        feature_extractor=None,
         requires_safety_checker=False,
     )
 
@@ -157,9 +157,9 @@ def _explained(where: str) -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """Without transformers' progress bar, which would cut through ours."""
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.enable_progress_bar()

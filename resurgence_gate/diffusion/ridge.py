@@ -19,4 +19,5 @@ def solve_ridge(weight: Tensor, keys: Tensor, values: Tensor, scale: Tensor, lam
         lam * torch.eye(k.shape[1], dtype=k.dtype, device=k.device) + weighted.T @ k
     )  # [in, in], symmetric
     left = lam * w + v.T @ weighted  # [out, in]
-    return torch.linalg.solve(right, left.T).T.to(weight.dtype)
+    solved: Tensor = torch.linalg.solve(right, left.T).T
+    return solved.to(weight.dtype)

@@ -79,7 +79,7 @@ class _Run:
         noise = torch.randn((size, *self.latents.shape[2:]), generator=g)
         self.unet.train()
         loss = self._losses(self.latents[mirrored, rows], rows, t, noise).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -88,9 +88,9 @@ class _Run:
         """The loss of each row [n]."""
         device = z.device
         t, noise = t.to(device), noise.to(device)
-        noisy = self.scheduler.add_noise(z, noise, t)  # type: ignore[arg-type]
+        noisy = self.scheduler.add_noise(z, noise, t)
         v_prediction = self.scheduler.config.prediction_type == "v_prediction"
-        target = self.scheduler.get_velocity(z, noise, t) if v_prediction else noise  # type: ignore[arg-type]
+        target = self.scheduler.get_velocity(z, noise, t) if v_prediction else noise
         with self.autocast:
             predicted = self.unet(noisy, t, self.context[rows]).sample
         return F.mse_loss(predicted.float(), target.float(), reduction="none").flatten(1).mean(1)

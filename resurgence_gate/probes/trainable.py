@@ -72,6 +72,6 @@ def _merged(unet: Any) -> dict[str, Tensor]:
     for name, module in unet.named_modules():
         if isinstance(module, BaseTunerLayer):
             base = module.get_base_layer()
-            delta = module.get_delta_weight(ADAPTER)  # type: ignore[operator]
-            merged[f"{name}.weight"] = (base.weight + delta).detach()  # type: ignore[operator]
+            delta = module.get_delta_weight(ADAPTER)
+            merged[f"{name}.weight"] = (base.weight + delta).detach()
     return merged

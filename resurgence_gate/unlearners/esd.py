@@ -107,7 +107,7 @@ class _Training:
         z, t = self._noised(pool, concepts, g) if pool is not None else self._sampled(context, g)
         target = esd_target(self.base, z, t, context, self.empty, self.recipe.eta)
         loss = F.mse_loss(self.student(z, t, context).sample.float(), target.float())
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -137,7 +137,7 @@ class _Training:
         z = pool[concepts, torch.randint(POOL, concepts.shape, generator=g)]
         t = torch.randint(self.scheduler.config.num_train_timesteps, concepts.shape, generator=g)
         noise = torch.randn(z.shape, generator=g).to(self.device, self.dtype)
-        return self.scheduler.add_noise(z, noise, t), t.to(self.device)  # type: ignore[arg-type]
+        return self.scheduler.add_noise(z, noise, t), t.to(self.device)
 
     def _pool(self) -> Tensor:
         """Finished latents [concepts, POOL, c, h, w] of the base."""

@@ -40,7 +40,7 @@ def test_it_draws_what_the_stock_pipeline_draws(tmp_path: Path, prediction_type:
     stock = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
     pictures = draw(to_pipeline(model))
     assert pictures.shape == (2, 16, 16, 3)
-    assert (pictures == draw(stock)).all()
+    assert abs(pictures - draw(stock)).max() < 1e-5
     assert (pictures[0] != pictures[1]).any()
 
 
@@ -100,11 +100,10 @@ def test_weights_that_do_not_fit_are_refused(model: Path, name: str, damage: str
         load(Folder(path=model))
 
 
-@pytest.mark.parametrize(
-    "name", ["unet/config.json", "scheduler/scheduler_config.json", "tokenizer/vocab.json"]
-)
+@pytest.mark.parametrize("name", ["unet/config.json", "scheduler/scheduler_config.json", "tokenizer"])
 def test_broken_configurations_are_refused(model: Path, name: str) -> None:
-    (model / name).write_text("{")
+    for file in [model / name] if name.endswith(".json") else (model / name).iterdir():
+        file.write_text("{")
     with pytest.raises(RefusedCheckpoint):
         load(Folder(path=model))
 
