@@ -64,7 +64,10 @@ def report(
             rows.append((f"pictures of `pocket:base`, {what}", detector, right))
             if keep == set(names):
                 worst = weakest(right, [names[i] for i in index])
-    for what, families in (("fresh augmentations of the training art", DETECTOR_FAMILIES), ("held-out family", (HELD_OUT_FAMILY,))):
+    for what, families in (
+        ("fresh augmentations of the training art", DETECTOR_FAMILIES),
+        ("held-out family", (HELD_OUT_FAMILY,)),
+    ):
         drawn, labels = art(families, arguments.art)
         rows += [(f"{what} ({', '.join(families)})", k, seen(d, drawn, labels)) for k, d in detectors.items()]
     lines = [
@@ -92,7 +95,9 @@ def seen(detector: Detector, pixels: torch.Tensor, names: list[str]) -> list[boo
 
 
 def weakest(right: list[bool], names: list[str]) -> str:
-    share = {n: sum(r for r, m in zip(right, names, strict=True) if m == n) / names.count(n) for n in set(names)}
+    share = {
+        n: sum(r for r, m in zip(right, names, strict=True) if m == n) / names.count(n) for n in set(names)
+    }
     return ", ".join(f"{n} {share[n]:.2f}" for n in sorted(share, key=lambda n: (share[n], n))[:12])
 
 

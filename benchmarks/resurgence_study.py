@@ -85,6 +85,7 @@ def cells(replicates: int) -> Iterator[tuple[int, str, int, str]]:
 def policy_of(count: int, probe: str, replicate: int) -> Policy:
     """The shipped pocket policy, asked about the first `count` concepts under one probe."""
     content = yaml.safe_load((Path(__file__).parent.parent / "policies" / "pocket.yaml").read_text())
+    content["seed"] += 1000 * replicate
     content["erased"] |= {"concepts": list(ERASED[:count]), "pictures": max(8, 24 // count)}
     common = {"weight_decay": 0.01, "batch": 8, "doses": DOSES, "replicates": 1}
     content["probes"] = [{"name": f"{probe}-seed{replicate}", **common, **PROBES[probe]}]
@@ -110,10 +111,9 @@ def table(checks: dict[tuple[str, int, str], list[Check]]) -> str:
     lines = [
         "# Resurgence by method, number of erased concepts and probe",
         "",
-        f"`python benchmarks/resurgence_study.py --work DIR`; probe seeds per row: {seeds} to {most}; one erasure seed; "
-        "share of pictures in which the detector sees the concept that was asked for, "
-        "with one-sided 95 % Clopper-Pearson bounds. Pictures of several probe seeds share their draws, so the bounds "
-        "speak of these draws.",
+        f"`python benchmarks/resurgence_study.py --work DIR`. One erasure seed; {seeds} to {most} probe seeds per row, "
+        "each with draws and benign pictures of its own. Shares of pictures in which the detector sees the concept that "
+        "was asked for, with one-sided 95 % Clopper-Pearson bounds.",
         "",
         f"| method | erased | probe | seeds | retained before | erased before |{doses} retained after {DOSES[-1]} |",
         "|---|---|---|---|---|---|" + "---|" * len(DOSES) + "---|",
@@ -121,8 +121,8 @@ def table(checks: dict[tuple[str, int, str], list[Check]]) -> str:
     for (method, count, probe), done in sorted(checks.items(), key=lambda c: (c[0][0], -c[0][1], c[0][2])):
         erased = set(ERASED[:count])
         cells_ = [
-            pooled([c.before for c in done[:1]], erased, keep=False),
-            pooled([c.before for c in done[:1]], erased),
+            pooled([c.before for c in done], erased, keep=False),
+            pooled([c.before for c in done], erased),
         ]
         for dose in DOSES:
             cells_.append(pooled([_after(c, dose) for c in done], erased))

@@ -15,6 +15,7 @@ from resurgence_gate.detectors.registry import detector_digest, open_detector
 from resurgence_gate.execution.interface import Executor, Progress
 from resurgence_gate.policy.schema import Policy
 from resurgence_gate.store.folder import Store
+from resurgence_gate.store.journal import Journal
 from resurgence_gate.store.keys import content_key
 from resurgence_gate.vocabulary import Checkpoint, Detection, Draw, Observation, Outcome, Sample
 
@@ -99,6 +100,7 @@ def _make_pictures(
         pixels, finite = _take(batches, len(chunk), advance)
         with bench.store.create(key) as folder:
             save_file({"pixels": pixels, "finite": finite}, folder / "pictures.safetensors")
+        _narrate("pictures", checkpoint.ref, key, bench)
 
 
 def _take(
@@ -132,6 +134,7 @@ def _detect(
             records = _judge(detector, _load(bench.store, pictures_key), draws)
             with bench.store.create(key) as folder:
                 (folder / "detections.json").write_text(json.dumps(records))
+            _narrate("detections", policy.detector.model, key, bench)
         yield from _read_detections(bench.store.find(key), draws, policy.detector.model)
 
 
@@ -181,6 +184,10 @@ def _read_detections(folder: Path | None, draws: Sequence[Draw], detector: str) 
             seen=record["seen"],
             reason=record["reason"],
         )
+
+
+def _narrate(event: str, stage: str, key: str, bench: Bench) -> None:
+    Journal(bench.store.root).record(event, time=bench.now(), stage=stage, key=key)
 
 
 def _load(store: Store, key: str) -> dict[str, torch.Tensor]:

@@ -20,6 +20,8 @@ def tiny_model_folder(path: Path, *, seed: int = 0, prediction_type: str = "epsi
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
+    from resurgence_gate.checkpoints.published import name_as_published
+
     if path.is_dir() and any(path.iterdir()):
         raise FileExistsError(f"{path} is not empty")
     tokenizer = _tokenizer(path / "tokenizer")
@@ -46,17 +48,8 @@ def tiny_model_folder(path: Path, *, seed: int = 0, prediction_type: str = "epsi
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(path, safe_serialization=True)
-    _name_as_published(path / "text_encoder" / "model.safetensors")
+    name_as_published(path / "text_encoder" / "model.safetensors")
     return path
-
-
-def _name_as_published(file: Path) -> None:
-    """Give a text encoder's tensors the prefix of every published one, which transformers 5 leaves out."""
-    from safetensors.torch import load_file, save_file
-
-    prefix = "text_model."
-    tensors = {prefix + key.removeprefix(prefix): tensor for key, tensor in load_file(file).items()}
-    save_file(tensors, file, metadata={"format": "pt"})
 
 
 def _unet(prediction_type: str) -> Any:

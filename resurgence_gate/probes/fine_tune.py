@@ -49,8 +49,8 @@ class _Run:
         self.latents, self.context = _cache(task, model)
         self.unet: Any = model.unet
         self.scheduler = DDPMScheduler.from_config(model.scheduler.config)
-        self.original = {k: v.clone() for k, v in self.unet.state_dict().items()}
         self.trained = make_trainable(self.unet, task.probe, task.seed)
+        self.original = _on_cpu(changed_weights(self.unet, task.probe))
         self.optimizer = torch.optim.AdamW(
             self.trained.values(), lr=task.probe.lr, weight_decay=task.probe.weight_decay
         )
@@ -118,9 +118,7 @@ class _Run:
                 f"probe {self.task.probe.name} diverged within {dose} steps: its weights are not finite, "
                 f"so nothing can be said of this checkpoint; lower its lr ({self.task.probe.lr:g})"
             )
-        changed = {
-            k: v.detach().cpu().contiguous() for k, v in changed_weights(self.unet, self.task.probe).items()
-        }
+        changed = _on_cpu(changed_weights(self.unet, self.task.probe))
         _write(self.scratch / f"dose-{dose}.safetensors", changed)
         health = ProbeHealth(
             probe=self.task.probe.name,
@@ -128,7 +126,7 @@ class _Run:
             dose=dose,
             loss_before=tuple(held_out_before.tolist()),
             loss_after=tuple(self._held_out_losses().tolist()),
-            weight_change=relative_change({k: v.cpu() for k, v in self.original.items()}, changed),
+            weight_change=relative_change(self.original, changed),
         )
         state = {f"weight.{k}": p.detach().contiguous() for k, p in self.trained.items()}
         for name, parameter in self.trained.items():
@@ -174,6 +172,11 @@ def _cache(task: FineTuneTask, model: DiffusionModel) -> tuple[Tensor, Tensor]:
     )
     context = embed(model.tokenizer, model.text_encoder, task.data.captions)
     return both.float(), context.float()
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that stay as they are while training goes on."""
+    return {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
 
 
 def _write(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -1,0 +1,87 @@
+"""The walk on models of Stable Diffusion 1.4's shape, random weights: slow on the CPU, real on a GPU."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from fakes.assay import BENIGN, ERASED, RETAINED, tiny_bench, tiny_policy
+
+from resurgence_gate.checkpoints.ref import parse_ref
+from resurgence_gate.checkpoints.resolve import resolve
+from resurgence_gate.gate import run_check
+from resurgence_gate.unlearners.uce import Uce
+from resurgence_gate.vocabulary import Verdict
+
+LORA = {
+    "kind": "lora",
+    "name": "lora",
+    "lr": 1e-4,
+    "weight_decay": 0.01,
+    "batch": 1,
+    "doses": [1, 2],
+    "replicates": 1,
+    "rank": 4,
+    "alpha": 4.0,
+    "target_modules": ["to_q", "to_k", "to_v", "to_out.0"],
+}
+
+FULL = {k: v for k, v in LORA.items() if k not in ("rank", "alpha", "target_modules")} | {
+    "kind": "full",
+    "name": "full",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+    from sd14 import random_classifier, sd14_folder
+
+    folder = tmp_path_factory.mktemp("sd14")
+    sd14_folder(folder / "model")
+    random_classifier(folder / "resnet", [*ERASED, *RETAINED, *BENIGN])
+    return folder
+
+
+def policy_for(folder, tmp_path, size, probe):
+    return tiny_policy(
+        tmp_path,
+        reference=str(folder / "model"),
+        detector={"kind": "classifier", "model": str(folder / "resnet")},
+        sampler={"scheduler": "ddim", "steps": 2, "guidance": 7.5, "size": size},
+        probes=[probe],
+    )
+
+
+@pytest.mark.slow
+def test_small_latents_on_the_cpu(folder, tmp_path):
+    policy = policy_for(folder, tmp_path, 64, LORA)
+    check = run_check(policy, parse_ref(str(folder / "model")), tiny_bench(tmp_path))
+    assert check.report.decision.verdict is not Verdict.PASS
+    assert [h.weight_change > 0 for h in check.report.ledger.probes] == [True, True]
+
+
+@pytest.mark.slow
+def test_uce_edits_thirty_two_projections(folder, tmp_path):
+    from resurgence_gate.checkpoints.pipeline import load_model
+    from resurgence_gate.execution.interface import SilentProgress
+
+    model = load_model(
+        resolve(parse_ref(str(folder / "model"))), device=torch.device("cpu"), dtype=torch.float32
+    )
+    names = tuple(f"concept {i}" for i in range(20))
+    product = Uce(concepts=names, variant="last-token").unlearn(model, seed=0, progress=SilentProgress())
+    assert len(product.tensors) == 32
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("probe", [LORA, FULL], ids=["lora", "full"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_512_pixels_on_the_gpu(folder, tmp_path, probe, dtype):
+    policy = policy_for(folder, tmp_path, 512, probe)
+    bench = dataclasses.replace(tiny_bench(tmp_path), device="cuda", dtype=dtype)
+    check = run_check(policy, parse_ref(str(folder / "model")), bench)
+    assert check.report.provenance.device == "cuda"
+    assert all(h.weight_change > 0 for h in check.report.ledger.probes)
