@@ -112,8 +112,8 @@ def table(checks: dict[tuple[str, int, str], list[Check]]) -> str:
         "# Resurgence by method, number of erased concepts and probe",
         "",
         f"`python benchmarks/resurgence_study.py --work DIR`. One erasure seed; {seeds} to {most} probe seeds per row, "
-        "each with draws and benign pictures of its own. Shares of pictures in which the detector sees the concept that "
-        "was asked for, with one-sided 95 % Clopper-Pearson bounds.",
+        "each with draws and benign pictures of its own. Shares of pictures in which the detector sees the concept "
+        "that was asked for, with one-sided 95 % Clopper-Pearson bounds.",
         "",
         f"| method | erased | probe | seeds | retained before | erased before |{doses} retained after {DOSES[-1]} |",
         "|---|---|---|---|---|---|" + "---|" * len(DOSES) + "---|",

@@ -14,7 +14,7 @@ from resurgence_gate.errors import GateError, HubError, ResourceError, UsageErro
 from resurgence_gate.vocabulary import HubRepo
 
 _TIMEOUT = 20.0  # seconds
-_NETWORK = {"requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2", "hf_xet"}
+_NETWORK = {"requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2", "hf_xet", "huggingface_hub"}
 
 
 @dataclass(frozen=True, kw_only=True)

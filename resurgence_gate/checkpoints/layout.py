@@ -70,6 +70,11 @@ def pipeline_files(names: Iterable[str], *, where: str) -> tuple[str, ...]:
         raise RefusedCheckpoint(
             f"{where}: the tokenizer has neither vocab.json and merges.txt nor tokenizer.json"
         )
+    adapters = sorted(name for name in present if name.endswith("/adapter_config.json"))
+    if adapters:  # transformers would load the adapter, and the base that it names, without being asked
+        raise RefusedCheckpoint(
+            f"{where}: {adapters[0]}: an adapter inside a model is not supported; merge it"
+        )
     used = {*_REQUIRED, *(_TOKENIZER & present)}
     for component in WEIGHTS:
         used |= _weights(component, present, where)
@@ -100,6 +105,19 @@ def _weights(component: str, present: set[str], where: str) -> set[str]:
             "convert them to safetensors"
         )
     raise RefusedCheckpoint(f"{where}: {whole} missing")
+
+
+def check_shards(folder: Path, names: Iterable[str], *, where: str) -> None:
+    """Every shard index among the used files `names` leads to used files only. Raises RefusedCheckpoint."""
+    used = set(names)
+    for name in used:
+        if name.endswith(".safetensors.index.json"):
+            component = name.partition("/")[0]
+            weight_map = read_json(folder / name, where=where).get("weight_map")
+            shards = weight_map.values() if isinstance(weight_map, dict) else [None]
+            strangers = [shard for shard in shards if f"{component}/{shard}" not in used]
+            if strangers:
+                raise RefusedCheckpoint(f"{where}: {name} leads to {strangers[0]!r}, which is no shard of it")
 
 
 def read_model_index(folder: Path, *, where: str) -> dict[str, str]:

@@ -116,7 +116,7 @@ def _load_diffuser(kind: Any, folder: Path, dtype: torch.dtype, ref: str) -> Any
 def _load(kind: Any, folder: Path, ref: str, **options: Any) -> Any:
     """A model from its folder, with nothing left at its random start and nothing left over."""
     where = f"{ref}: {folder.name}"
-    with _explained(where), _quiet(), torch.random.fork_rng(devices=[]):
+    with _explained(where), quiet(), torch.random.fork_rng(devices=[]):
         model, loaded = kind.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
         )
@@ -150,11 +150,12 @@ def _explained(where: str) -> Iterator[None]:
             raise ResourceError(f"{where}: out of memory") from error
         if isinstance(error, OSError) and error.errno is not None:
             raise ResourceError(f"{where}: cannot be read ({error.strerror})") from error
-        raise RefusedCheckpoint(f"{where}: cannot be loaded: {str(error).splitlines()[0]}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RefusedCheckpoint(f"{where}: cannot be loaded: {reason}") from error
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bar, which would cut through ours."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

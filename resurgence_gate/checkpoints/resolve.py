@@ -8,7 +8,7 @@ from typing import assert_never
 
 from resurgence_gate.checkpoints import pocket
 from resurgence_gate.checkpoints.inspect import match_unet_tensors, unet_shapes
-from resurgence_gate.checkpoints.layout import pipeline_files, read_model_index, unet_weights
+from resurgence_gate.checkpoints.layout import check_shards, pipeline_files, read_model_index, unet_weights
 from resurgence_gate.checkpoints.ref import format_ref
 from resurgence_gate.errors import ResourceError, UsageError
 from resurgence_gate.store import Store, content_key
@@ -57,6 +57,7 @@ def _folder(root: Path, ref: str) -> Checkpoint:
     read_model_index(root, where=ref)
     present = (path.relative_to(root).as_posix() for path in root.glob("**/*") if path.is_file())
     names = pipeline_files(present, where=ref)
+    check_shards(root, names, where=ref)
     files = tuple((name, hash_file(root / name)) for name in names)
     return Checkpoint(ref=ref, digest=digest_of(files), root=root, files=files)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
+from resurgence_gate.checkpoints.pipeline import quiet
 from resurgence_gate.detectors.interface import Look, looks_from_scores, require_labels
 
 
@@ -22,8 +23,9 @@ class ImageClassifier:
         self.name = name
         self.device = device
         self.min_score = min_score
-        self.processor: Any = AutoImageProcessor.from_pretrained(source, use_fast=True)
-        model = AutoModelForImageClassification.from_pretrained(source, use_safetensors=True)
+        self.processor: Any = AutoImageProcessor.from_pretrained(source)
+        with quiet():
+            model = AutoModelForImageClassification.from_pretrained(source, use_safetensors=True)
         self.model = model.float().to(device).eval()
         self.labels = [self.model.config.id2label[i] for i in range(self.model.config.num_labels)]
         require_labels(self.labels, concepts, name)

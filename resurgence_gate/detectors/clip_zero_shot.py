@@ -38,7 +38,8 @@ class ClipZeroShotDetector:
         require_labels(self.labels, concepts, name)
         self.model = open_clip.create_model(source, pretrained=pretrained, device=device).eval()
         preprocess = open_clip.get_model_preprocess_cfg(self.model)
-        self.size = int(self.model.visual.image_size[0])
+        size = self.model.visual.image_size
+        self.size = int(size if isinstance(size, int) else size[0])
         self.mean = torch.tensor(preprocess["mean"], device=device)[:, None, None]
         self.std = torch.tensor(preprocess["std"], device=device)[:, None, None]
         self.written = self._embed_labels(open_clip.get_tokenizer(source), templates)  # [labels, width]

@@ -39,6 +39,9 @@ def pocket_esd(concepts: tuple[str, ...] = ERASED) -> Esd:
 
 
 def pocket_uce(concepts: tuple[str, ...] = ERASED) -> Uce:
-    """UCE over all positions, the empty prompt as guide, every other concept retained."""
+    """UCE over all positions, the empty prompt as guide, every other concept retained.
+
+    Twenty concepts stand against 179 retained ones; a scale of ten gives them equal weight in the objective.
+    """
     retain = tuple(name for name in concept_slugs() if name not in concepts)
-    return Uce(concepts=concepts, retain=retain, templates=TEMPLATES)
+    return Uce(concepts=concepts, retain=retain, templates=TEMPLATES, erase_scale=10.0)

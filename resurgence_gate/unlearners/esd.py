@@ -3,6 +3,10 @@
 L = | eps(z_t, t, c) - ( eps0(z_t, t, "") - eta [ eps0(z_t, t, c) - eps0(z_t, t, "") ] ) |^2,
 
 eps0 the frozen base, z_t partly denoised towards c. arXiv 2303.07345.
+
+With `retain` (not in the paper) a second term holds other concepts r in place:
+
+L += w | eps(z_t', t, r) - eps0(z_t', t, r) |^2, z_t' noised pictures of r by the base.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from resurgence_gate.unlearners.interface import UnlearnedCheckpoint, recorded
 VARIANTS = {"x": CROSS_ATTENTION, "x-strict": CROSS_ATTENTION_KV}
 LATENTS = ("edited", "base", "noised")
 POOL = 16  # finished latents of every concept, for `noised`
+RETAINED_POOL = 2  # and of every retained concept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,8 @@ class Esd:
     batch: int = 1
     sampling_steps: int = 50
     guidance: float = 3.0
+    retain: tuple[str, ...] = ()
+    retain_weight: float = 1.0
 
     def unlearn(self, model: DiffusionModel, *, seed: int, progress: Progress) -> UnlearnedCheckpoint:
         """Train a copy of the UNet; every step draws from a generator seeded by (seed, step)."""
@@ -79,19 +86,18 @@ class _Training:
         self.optimizer = torch.optim.Adam(self.parameters, lr=recipe.lr)
         self.scheduler = DDIMScheduler.from_config(model.scheduler.config)
         self.device, self.dtype = model.unet.device, model.unet.dtype
-        prompts = [t.replace("{}", c) for c in recipe.concepts for t in recipe.templates]
-        embeddings = embed(model.tokenizer, model.text_encoder, prompts).to(self.device, self.dtype)
-        # [concepts, templates, positions, width]
-        self.context = embeddings.unflatten(0, (len(recipe.concepts), len(recipe.templates)))
+        self.context = self._embed(model, recipe.concepts)
+        self.retained = self._embed(model, recipe.retain)
         self.empty = embed(model.tokenizer, model.text_encoder, [""]).to(self.device, self.dtype)
         config = model.unet.config
         self.shape = (config.in_channels, config.sample_size, config.sample_size)
 
     def run(self, progress: Progress) -> UnlearnedCheckpoint:
-        pool = self._pool() if self.recipe.latents == "noised" else None
+        pool = self._pool(self.context, POOL) if self.recipe.latents == "noised" else None
+        kept = self._pool(self.retained, RETAINED_POOL)
         with progress.stage("ESD", self.recipe.steps) as advance:
             for step in range(self.recipe.steps):
-                self._step(step, pool)
+                self._step(step, pool, kept)
                 advance()
         state = dict(self.student.named_parameters())
         return UnlearnedCheckpoint(
@@ -99,17 +105,35 @@ class _Training:
             recipe=recorded(self.recipe, method="esd", seed=self.seed),
         )
 
-    def _step(self, step: int, pool: Tensor | None) -> None:
+    def _step(self, step: int, pool: Tensor | None, kept: Tensor) -> None:
         g = torch.Generator().manual_seed((self.seed * 1_000_003 + step) % 2**63)
-        size = self.recipe.batch
-        concepts = torch.randint(self.context.shape[0], (size,), generator=g)
-        context = self.context[concepts, torch.randint(self.context.shape[1], (size,), generator=g)]
+        concepts, context = self._prompts(self.context, g)
         z, t = self._noised(pool, concepts, g) if pool is not None else self._sampled(context, g)
         target = esd_target(self.base, z, t, context, self.empty, self.recipe.eta)
         loss = F.mse_loss(self.student(z, t, context).sample.float(), target.float())
+        if len(kept):
+            concepts, context = self._prompts(self.retained, g)
+            z, t = self._noised(kept, concepts, g)
+            with torch.no_grad():
+                target = self.base(z, t, context).sample
+            held = F.mse_loss(self.student(z, t, context).sample.float(), target.float())
+            loss = loss + self.recipe.retain_weight * held
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+    def _embed(self, model: DiffusionModel, concepts: tuple[str, ...]) -> Tensor:
+        """Embeddings [concepts, templates, positions, width]."""
+        templates = self.recipe.templates
+        prompts = [t.replace("{}", c) for c in concepts for t in templates]
+        states = embed(model.tokenizer, model.text_encoder, [*prompts, ""])[:-1]
+        return states.to(self.device, self.dtype).view(len(concepts), len(templates), *states.shape[1:])
+
+    def _prompts(self, contexts: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Concepts [batch] drawn uniformly, and for each the embedding of one of its prompts."""
+        size = (self.recipe.batch,)
+        concepts = torch.randint(contexts.shape[0], size, generator=g)
+        return concepts, contexts[concepts, torch.randint(contexts.shape[1], size, generator=g)]
 
     def _sampled(self, context: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
         """z_t from a DDIM run that stops at a random step, and t uniform within that step's interval."""
@@ -134,27 +158,27 @@ class _Training:
 
     def _noised(self, pool: Tensor, concepts: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
         """A finished picture of the base, noised to a uniform t."""
-        z = pool[concepts, torch.randint(POOL, concepts.shape, generator=g)]
+        z = pool[concepts, torch.randint(pool.shape[1], concepts.shape, generator=g)]
         t = torch.randint(self.scheduler.config.num_train_timesteps, concepts.shape, generator=g)
         noise = torch.randn(z.shape, generator=g).to(self.device, self.dtype)
         return self.scheduler.add_noise(z, noise, t), t.to(self.device)
 
-    def _pool(self) -> Tensor:
-        """Finished latents [concepts, POOL, c, h, w] of the base."""
+    def _pool(self, contexts: Tensor, count: int) -> Tensor:
+        """Finished latents [concepts, count, c, h, w] of the base, its prompts in turn."""
         g = torch.Generator().manual_seed(self.seed)
-        rows = []
-        for per_template in self.context:
-            context = per_template[torch.arange(POOL) % len(per_template)]
-            noise = torch.randn((POOL, *self.shape), generator=g).to(self.device, self.dtype)
-            rows.append(
-                sample_latents(
-                    self.base,
-                    self.scheduler,
-                    noise,
-                    context,
-                    self.empty,
-                    steps=20,
-                    guidance=self.recipe.guidance,
-                )
+        turns = torch.arange(count) % contexts.shape[1]
+        flat = contexts[:, turns].flatten(0, 1)
+        parts = [
+            sample_latents(
+                self.base,
+                self.scheduler,
+                torch.randn((len(part), *self.shape), generator=g).to(self.device, self.dtype),
+                part,
+                self.empty,
+                steps=20,
+                guidance=self.recipe.guidance,
             )
-        return torch.stack(rows)
+            for part in flat.split(64)
+            if len(part)
+        ]
+        return torch.cat(parts).unflatten(0, (-1, count)) if parts else flat.new_zeros(0)

@@ -123,6 +123,15 @@ def test_sharded_weights_load(tiny: Path, model: Path) -> None:
     assert all(torch.equal(state[key], original[key]) for key in original)
 
 
+def test_the_tiny_tokenizer_knows_its_words_and_spells_all_others(tiny: Path) -> None:
+    tokenizer = load(Folder(path=tiny)).tokenizer
+    assert tokenizer.tokenize("a photo of a ship") == ["a</w>", "photo</w>", "of</w>", "a</w>", "ship</w>"]
+    for text in ("xylophone zebra", "ships, cats & co!", "été 24"):
+        numbers = tokenizer(text, add_special_tokens=False).input_ids
+        assert tokenizer.unk_token_id not in numbers
+        assert tokenizer.decode(numbers).replace(" ", "") == text.replace(" ", "")
+
+
 def test_the_same_seed_makes_the_same_tiny_model(tiny: Path, tmp_path: Path) -> None:
     again, other = tiny_model_folder(tmp_path / "again"), tiny_model_folder(tmp_path / "other", seed=1)
     digests = [resolve(Folder(path=folder)).digest for folder in (tiny, again, other)]

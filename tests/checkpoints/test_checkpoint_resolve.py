@@ -100,6 +100,20 @@ def test_whole_and_sharded_weights_at_once_are_refused(model: Path) -> None:
         resolve(Folder(path=model))
 
 
+@pytest.mark.parametrize("weight_map", [{"a": "../../elsewhere.safetensors"}, {"a": 1}, {"a": []}, [], None])
+def test_an_index_that_leads_elsewhere_is_refused(model: Path, weight_map: object) -> None:
+    (model / UNET).rename(model / "unet" / "diffusion_pytorch_model-00001-of-00001.safetensors")
+    (model / f"{UNET}.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(RefusedCheckpoint, match="which is no shard of it"):
+        resolve(Folder(path=model))
+
+
+def test_an_adapter_that_would_load_by_itself_is_refused(model: Path) -> None:
+    (model / "text_encoder" / "adapter_config.json").write_text('{"base_model_name_or_path": "org/other"}')
+    with pytest.raises(RefusedCheckpoint, match="an adapter inside a model"):
+        resolve(Folder(path=model))
+
+
 def test_pocket_models_lie_over_the_base(embedded: Path) -> None:
     write_overlay(embedded / "esd.safetensors", embedded / "base")
     base, esd = resolve(Pocket(name="base")), resolve(Pocket(name="esd"))
