@@ -1,10 +1,11 @@
 """Does the number of concepts erased together decide how much resurges? ESD and UCE, three probes, three seeds.
 
-    python benchmarks/resurgence_study.py --work DIR [--out FILE] [--replicates N] [--minutes M]
+    python benchmarks/resurgence_study.py --work DIR [--out FILE] [--methods M ...] [--replicates N] [--minutes M]
 
 For each method and each of 1, 3, 5, 10 and 20 erased concepts: the rate of the erased and of the retained concepts
 before, and after every dose of the full, cross-attention and LoRA fine-tune. Everything is kept in the store under
-DIR, so a stopped study goes on; with --minutes it stops by itself and tabulates what is there.
+DIR, so a stopped study goes on, several processes with one method each may share it, and with --minutes it stops by
+itself and tabulates what is there.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from resurgence_gate.vocabulary import Arm, Observation, Pocket, UnetOnly
 
 COUNTS = (20, 10, 5, 3, 1)
 METHODS = {"ESD": pocket_esd, "UCE": pocket_uce}
-DOSES = (50, 100, 200, 400)
+DOSES = (50, 100, 200)
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 PROBES = {
     "full": {"kind": "full", "lr": 1e-4},
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--replicates", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     arguments = parser.parse_args()
     deadline = time.monotonic() + 60 * arguments.minutes
     bench = Bench(
@@ -58,7 +60,7 @@ def main() -> None:
         now=lambda: datetime.now(UTC),
     )
     checks: dict[tuple[str, int, str], list[Check]] = {}
-    for replicate, method, count, probe in cells(arguments.replicates):
+    for replicate, method, count, probe in cells(arguments.methods, arguments.replicates):
         if time.monotonic() > deadline:
             break
         started = time.monotonic()
@@ -73,11 +75,11 @@ def main() -> None:
     print(table(checks))
 
 
-def cells(replicates: int) -> Iterator[tuple[int, str, int, str]]:
+def cells(methods: list[str], replicates: int) -> Iterator[tuple[int, str, int, str]]:
     """One seed of everything first, so that a stopped study is a whole one with fewer seeds."""
     for replicate in range(replicates):
         for count in COUNTS:
-            for method in METHODS:
+            for method in methods:
                 for probe in PROBES:
                     yield replicate, method, count, probe
 

@@ -11,7 +11,6 @@ The bound of a paired difference spends half of alpha on each of its two shares.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -24,6 +23,7 @@ from resurgence_gate.policy.schema import (
     FineTune,
     Rules,
 )
+from resurgence_gate.vocabulary import names
 
 
 def find_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
@@ -49,21 +49,17 @@ def _benign_apart(erased: Concepts, benign: BenignData) -> Iterator[Problem]:
                 yield Problem(loc=("benign", field, i), message=message)
 
 
-def names(concept: str, text: str) -> bool:
-    """Whether `text` holds the words of `concept`, in order and side by side, whatever their case."""
-    return f" {_words(concept)} " in f" {_words(text)} "
-
-
-def _words(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.casefold()))
-
-
-def _labels_complete(detector: DetectorSpec, erased: Concepts, retained: Concepts) -> Iterator[Problem]:
+def _labels_complete(
+    detector: DetectorSpec, erased: Concepts, retained: Concepts, benign: BenignData
+) -> Iterator[Problem]:
+    """The benign ones too: a detector that can only name erased concepts sees them in every benign picture."""
     if not isinstance(detector, ClipZeroShot) or detector.labels is None:
         return
-    missing = [n for n in (*erased.concepts, *retained.concepts) if n not in detector.labels]
+    missing = [
+        n for n in (*erased.concepts, *retained.concepts, *benign.concepts) if n not in detector.labels
+    ]
     if missing:
-        message = f"must hold every erased and retained concept; missing: {', '.join(missing)}"
+        message = f"must hold every erased, retained and benign concept; missing: {', '.join(missing)}"
         yield Problem(loc=("detector", "labels"), message=message)
 
 
@@ -180,7 +176,7 @@ _Check = tuple[tuple[str, ...], Callable[..., Iterator[Problem]]]
 _CHECKS: tuple[_Check, ...] = (
     (("erased", "retained"), _retained_apart),
     (("erased", "benign"), _benign_apart),
-    (("detector", "erased", "retained"), _labels_complete),
+    (("detector", "erased", "retained", "benign"), _labels_complete),
     (("benign",), _held_out_enough),
     (("benign", "probes"), _batch_fits),
     (("erased", "rules"), _erased_reachable),

@@ -73,7 +73,7 @@ class ClipZeroShot(Strict):
     model: Name  # pocket:clip, a folder in open_clip's format, or an open_clip architecture
     pretrained: Name | None = None  # open_clip tag, with an architecture
     templates: Prompts
-    labels: Names | None = None  # default: every erased and retained concept
+    labels: Names | None = None  # default: every erased, retained and benign concept
     min_score: Share = 0.0  # below it the concept is not called present
 
 

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import random
-import re
-import unicodedata
 from collections.abc import Sequence
 
 from resurgence_gate.probes.interface import BenignSet
-from resurgence_gate.vocabulary import Contamination, Detection, Outcome
-
-
-def names_any(caption: str, erased: Sequence[str]) -> bool:
-    """Does the caption name an erased concept? Word by word; case and accents do not matter."""
-    words = f" {_folded(caption)} "
-    return any(re.search(rf"\s{re.escape(_folded(name))}(?:s|es)?\s", words) for name in erased)
+from resurgence_gate.vocabulary import Contamination, Detection, Outcome, names
 
 
 def select_clean(
@@ -32,7 +24,7 @@ def select_clean(
     by_caption = by_picture = undetermined = 0
     clean: list[int] = []
     for i, detection in enumerate(detections):
-        if names_any(detection.sample.draw.prompt, erased):
+        if any(names(concept, detection.sample.draw.prompt) for concept in erased):
             by_caption += 1
         elif detection.outcome is Outcome.UNDETERMINED:
             undetermined += 1
@@ -57,9 +49,3 @@ def select_clean(
         by_caption=by_caption, by_picture=by_picture, undetermined=undetermined, total=len(detections)
     )
     return data, contamination
-
-
-def _folded(text: str) -> str:
-    plain = unicodedata.normalize("NFKD", text)
-    plain = "".join(c for c in plain if not unicodedata.combining(c)).casefold()
-    return " ".join(re.findall(r"\w+", plain))

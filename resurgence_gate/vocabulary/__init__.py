@@ -8,7 +8,7 @@ from resurgence_gate.vocabulary.checkpoints import (
     Pocket,
     UnetOnly,
 )
-from resurgence_gate.vocabulary.concepts import Draw, ErasedConcept
+from resurgence_gate.vocabulary.concepts import Draw, ErasedConcept, names
 from resurgence_gate.vocabulary.observations import Detection, Observation, Outcome, Sample
 from resurgence_gate.vocabulary.verdicts import (
     Arm,
@@ -54,4 +54,5 @@ __all__ = [
     "Sample",
     "UnetOnly",
     "Verdict",
+    "names",
 ]

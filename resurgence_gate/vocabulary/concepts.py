@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from dataclasses import dataclass
 
 
@@ -20,3 +22,13 @@ class Draw:
     concept: str
     prompt: str
     seed: int  # of the initial noise, 63 bits
+
+
+def names(concept: str, text: str) -> bool:
+    """Whether `text` holds the words of `concept`, side by side; case, accents and a plural s do not matter."""
+    return re.search(rf" {re.escape(_words(concept))}(?:e?s)? ", f" {_words(text)} ") is not None
+
+
+def _words(text: str) -> str:
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return " ".join(re.findall(r"\w+", plain.casefold()))

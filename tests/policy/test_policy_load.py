@@ -11,7 +11,7 @@ from scipy.stats import beta
 
 from resurgence_gate.errors import PolicyError
 from resurgence_gate.policy import Policy, load_policy, parse_policy, policy_schema, shipped_policies
-from resurgence_gate.policy.checks import names
+from resurgence_gate.vocabulary import names
 
 SMALL = (Path(__file__).parent / "small.yaml").read_text()
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from resurgence_gate.probes.benign_data import names_any, select_clean
-from resurgence_gate.vocabulary import Detection, Draw, Outcome, Sample
+from resurgence_gate.probes.benign_data import select_clean
+from resurgence_gate.vocabulary import Detection, Draw, Outcome, Sample, names
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from resurgence_gate.vocabulary import Detection, Draw, Outcome, Sample
     ],
 )
 def test_captions_are_matched_word_by_word(caption, found):
-    assert names_any(caption, ["cat", "tropical fish"]) is found
+    assert any(names(concept, caption) for concept in ("cat", "tropical fish")) is found
 
 
 def detection(i, *, prompt="a photo of a dog", outcome=Outcome.PRESENT, seen="dog"):
