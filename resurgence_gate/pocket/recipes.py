@@ -53,9 +53,9 @@ def pocket_esd(concepts: tuple[str, ...] = ERASED) -> Esd:
 def pocket_uce(concepts: tuple[str, ...] = ERASED) -> Uce:
     """UCE over all positions, the empty prompt as guide, every other concept retained.
 
-    Twenty concepts stand against 179 retained ones; a scale of ten gives them equal weight in the objective.
+    Twenty concepts stand against 179 retained ones: at the published scale of 1, most of them are still drawn.
     """
-    return Uce(concepts=concepts, retain=others(concepts), templates=TEMPLATES, erase_scale=10.0)
+    return Uce(concepts=concepts, retain=others(concepts), templates=TEMPLATES, erase_scale=50.0)
 
 
 def others(concepts: tuple[str, ...]) -> tuple[str, ...]:
