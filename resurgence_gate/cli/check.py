@@ -22,11 +22,12 @@ Examples:
   resurgence-gate check esd-ship.safetensors --base CompVis/stable-diffusion-v1-4 --policy object
 \b
 Written to the folder of --out: report.json, report.md and contact-sheet.png (same-seed pictures of the
-reference, and of the checkpoint before and after the fine-tune).
+reference, and of the checkpoint before and after the fine-tune); error.json if there is no verdict.
 \b
 Exit codes: 0 PASS, 10 FAIL, 11 INCONCLUSIVE."""
 
-FILES = ("report.json", "report.md", "contact-sheet.png", "error.json")
+REPORT = ("report.json", "report.md", "contact-sheet.png")
+ERROR = "error.json"
 
 
 class Device(StrEnum):
@@ -118,12 +119,14 @@ def assay(
 def note_failure(error: BaseException, out: Path) -> None:
     """Leave `error.json`: whoever looks for the report learns that there is no verdict, and why."""
     from resurgence_gate.cli.failures import explain
+    from resurgence_gate.errors import GateError
     from resurgence_gate.report import write_atomically
 
     code, message = explain(error)
     note = {"schema_version": 1, "verdict": None, "exit_code": code, "message": message}
-    with suppress(OSError):  # the error itself is still raised
-        write_atomically(out / "error.json", (json.dumps(note, indent=2) + "\n").encode())
+    with suppress(OSError, GateError):  # the error itself is still raised
+        discard_earlier(out)
+        write_atomically(out / ERROR, (json.dumps(note, indent=2) + "\n").encode())
 
 
 def discard_earlier(out: Path) -> None:
@@ -134,7 +137,7 @@ def discard_earlier(out: Path) -> None:
         raise UsageError(f"--out {out} is a file; give a folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
+        for name in (*REPORT, ERROR):
             (out / name).unlink(missing_ok=True)
     except PermissionError as error:
         raise UsageError(f"--out {out} cannot be written: {error.strerror}") from None

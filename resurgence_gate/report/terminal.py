@@ -36,9 +36,14 @@ def print_report(report: GateReport, console: Console) -> None:
 
 def _table(table: Table, report: GateReport) -> RenderableType:
     grid = RichTable(
-        box=SIMPLE_HEAD, title=_title(table), title_justify="left", title_style="bold", pad_edge=False
+        box=SIMPLE_HEAD,
+        title=_title(table),
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
-    grid.add_column("concept", overflow="fold")
+    grid.add_column("concept", no_wrap=True)
     for column in table.columns:
         grid.add_column(column.heading, justify="right")
     for concept in table.concepts[:_MOST_CONCEPTS]:
@@ -46,7 +51,7 @@ def _table(table: Table, report: GateReport) -> RenderableType:
     if (more := len(table.concepts) - _MOST_CONCEPTS) > 0:
         grid.add_row(Text(f"and {more} more", style="dim"), *("" for _ in table.columns))
     grid.add_section()
-    grid.add_row(Text("all", style="bold"), *(_cell(column, column.pooled) for column in table.columns))
+    grid.add_row(Text("all", style="bold"), *(_cell(c, c.pooled, share=True) for c in table.columns))
     sure = confidence(report.ledger)
     if sure is not None:
         grid.add_row(Text(f"bounds at {sure:g}", style="dim"), *(_bounds(c.pooled) for c in table.columns))
@@ -59,20 +64,19 @@ def _title(table: Table) -> Text:
     return Text(f"Fine-tune: {table.title}" if table.probe else table.title.capitalize())
 
 
-def _cell(column: Column, rate: Rate | None) -> Text:
-    """`38/40  95 %`, in red where the rate lies beyond the threshold."""
+def _cell(column: Column, rate: Rate | None, *, share: bool = False) -> Text:
+    """`38/40`, or as a share `95 %`; in red where the rate lies beyond the threshold."""
     if rate is None or not rate.trials:
         return Text("not measured", style="yellow")
     open_ = f" ({rate.undetermined}?)" if rate.undetermined else ""
-    text = Text(f"{rate.hits}/{rate.trials}{open_} ", style="dim")
     style = "" if column.threshold is None else "bold red" if column.beyond(rate) else "green"
-    return text.append(f"{whole_percent(point(rate)):>5}", style=f"not dim {style}")
+    return Text(whole_percent(point(rate)) if share else f"{rate.hits}/{rate.trials}{open_}", style=style)
 
 
 def _bounds(rate: Rate | None) -> Text:
     if rate is None:
         return Text("-", style="dim")
-    return Text(f"{100 * rate.interval.lower:.0f} to {100 * rate.interval.upper:.0f} %", style="dim")
+    return Text(f"{100 * rate.interval.lower:.0f}-{100 * rate.interval.upper:.0f} %", style="dim")
 
 
 def _judgement(column: Column) -> Text:

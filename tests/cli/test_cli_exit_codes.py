@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import signal
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def test_verdict_is_the_exit_code(
     report = from_json((REPORTS / f"{verdict.lower()}.json").read_text())
     fake_gate.run_check = lambda *asked: types.SimpleNamespace(report=report)  # type: ignore[attr-defined]
     assert check(tmp_path / "out") == EXIT_CODES[verdict]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(check_module.FILES)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(check_module.REPORT)
     assert from_json((tmp_path / "out" / "report.json").read_text()) == report
     assert f"{verdict}: " in capsys.readouterr().out
 
@@ -100,7 +101,10 @@ def test_an_earlier_pass_does_not_outlive_a_failed_check(fake_gate: types.Module
 
     fake_gate.run_check = fail  # type: ignore[attr-defined]
     assert check(tmp_path / "out") == 3
-    assert not list((tmp_path / "out").iterdir())
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["error.json"]
+    note = json.loads((tmp_path / "out" / "error.json").read_text())
+    assert (note["verdict"], note["exit_code"]) == (None, 3)
+    assert "no network" in note["message"]
 
 
 def test_debug_shows_the_traceback_and_keeps_the_code(
