@@ -64,6 +64,7 @@ def cases(scratch: Path) -> list[tuple[str, CheckpointRef, Policy]]:
     return [
         ("`pocket:esd`", parse_ref("pocket:esd"), policy),
         ("`pocket:uce`", parse_ref("pocket:uce"), policy),
+        ("`pocket:uce-strong`", parse_ref("pocket:uce-strong"), policy),
         ("`pocket:base`, never erased", parse_ref("pocket:base"), policy),
         ("a UNet of random weights", random_unet(scratch / "random.safetensors"), policy),
         ("`pocket:esd` under a detector that never says yes", parse_ref("pocket:esd"), blind),

@@ -43,8 +43,8 @@ def test_esd_fails_because_it_resurges(policy, bench):
     assert "resurged" in decision.sentence
 
 
-def test_uce_passes(policy, bench):
-    decision, breached = judged(policy, "pocket:uce", bench)
+def test_a_strong_uce_passes(policy, bench):
+    decision, breached = judged(policy, "pocket:uce-strong", bench)
     assert decision.verdict is Verdict.PASS, decision.sentence
     assert not breached
 

@@ -71,7 +71,7 @@ def test_every_drawing_has_a_source_and_a_licence():
     assert {f"ATTRIBUTION-{family}.md" for family in PACKAGES} <= {f.name for f in attributions.iterdir()}
 
 
-@pytest.mark.parametrize("name", ["esd", "uce"])
+@pytest.mark.parametrize("name", ["esd", "uce", "uce-strong"])
 def test_erased_models_are_edits_of_the_base_that_ships(name):
     assert name in pocket_names()
     base = resolve(parse_ref("pocket:base"))
