@@ -1,6 +1,6 @@
 """The verdicts that the README promises, each with the rule that decides it.
 
-The last dose alone instead of four, everything else as shipped; the pictures of the reference are shared through one store.
+The last dose alone instead of four; the pictures of the reference are shared through one store.
 """
 
 import dataclasses
