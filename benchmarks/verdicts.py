@@ -25,7 +25,7 @@ from resurgence_gate.observe import Bench
 from resurgence_gate.policy.load import load_policy
 from resurgence_gate.policy.schema import Policy
 from resurgence_gate.store.folder import Store, default_store
-from resurgence_gate.vocabulary import CheckpointRef
+from resurgence_gate.vocabulary import CheckpointRef, Verdict
 
 
 def main() -> None:
@@ -47,7 +47,8 @@ def main() -> None:
         for name, ref, policy in cases(Path(scratch)):
             started = time.monotonic()
             decision = run_check(policy, ref, bench).report.decision
-            rules = ", ".join(f"[{r}](docs/rules.md)" for r in decision.decided_by)
+            deciding = ", ".join(f"[{r}](docs/rules.md)" for r in decision.decided_by)
+            rules = "[every rule holds](docs/rules.md)" if decision.verdict is Verdict.PASS else deciding
             code = EXIT_CODES[decision.verdict]
             sentence = decision.sentence.removeprefix(f"{decision.verdict}: ")
             lines.append(f"| {name} | {decision.verdict} | {code} | {rules} | {sentence} |")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   resurgence-gate check pocket:esd --policy pocket
-  resurgence-gate check ./my-model --policy policies/celebrity.yaml --device cuda
+  resurgence-gate check ./my-model --policy my-policy.yaml --device cuda
   resurgence-gate check esd-ship.safetensors --base CompVis/stable-diffusion-v1-4 --policy object
 \b
 Written to the folder of --out: report.json, report.md and contact-sheet.png (same-seed pictures of the
