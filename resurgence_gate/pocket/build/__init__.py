@@ -1,0 +1,1 @@
+"""Builds the pocket benchmark from its art: `python -m resurgence_gate.pocket.build`."""
