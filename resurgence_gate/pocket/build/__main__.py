@@ -50,7 +50,10 @@ def build(scratch: Path, out: Path) -> None:
             train(vae, scratch, scratch / name)
             (scratch / name / "done").touch()
         shutil.copytree(
-            scratch / name, out / "detectors" / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("done")
+            scratch / name,
+            out / "detectors" / name,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("done"),
         )
     erase(out)
 

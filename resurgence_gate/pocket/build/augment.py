@@ -41,7 +41,10 @@ class Augmenter:
         def uniform(low: float, high: float) -> Tensor:
             return torch.rand(n, generator=g) * (high - low) + low
 
-        angle, zoom = uniform(-0.25 * s, 0.25 * s), uniform(1.0, 1 + 0.35 * s)  # zoom > 1 makes the drawing smaller
+        angle, zoom = (
+            uniform(-0.25 * s, 0.25 * s),
+            uniform(1.0, 1 + 0.35 * s),
+        )  # zoom > 1 makes the drawing smaller
         flip = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
         cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
         theta = torch.stack(

@@ -54,7 +54,9 @@ def _recoded_pool(vae: AutoencoderKL, augmenter: Augmenter, scratch: Path) -> di
         for _ in range(RECODED // 200):
             pictures, labels, _ = augmenter.batch(200)
             latents = vae.encode(pictures).latent_dist.mean
-            latents = latents + 0.1 * latents.std() * torch.randn(latents.shape, generator=augmenter.generator)
+            latents = latents + 0.1 * latents.std() * torch.randn(
+                latents.shape, generator=augmenter.generator
+            )
             decoded = vae.decode(latents).sample
             parts.append((decoded.clamp(-1, 1).add(1).mul(127.5).round().byte(), labels))
         pictures, labels = (torch.cat(p) for p in zip(*parts, strict=True))
@@ -62,7 +64,9 @@ def _recoded_pool(vae: AutoencoderKL, augmenter: Augmenter, scratch: Path) -> di
     return load_file(file)
 
 
-def train_classifier(vae: AutoencoderKL, scratch: Path, out: Path, *, steps: int = 1500, batch: int = 64) -> None:
+def train_classifier(
+    vae: AutoencoderKL, scratch: Path, out: Path, *, steps: int = 1500, batch: int = 64
+) -> None:
     """A ResNet of four stages; written as `AutoModelForImageClassification` reads it."""
     torch.manual_seed(3)
     generator = torch.Generator().manual_seed(3)

@@ -14,6 +14,7 @@ from resurgence_gate.pocket.recipes import SEED, pocket_esd, pocket_uce
 from resurgence_gate.unlearners.interface import Recipe
 from resurgence_gate.vocabulary import Folder
 
+
 def erase(models: Path) -> None:
     """Write the erased models beside the base."""
     base = resolve(Folder(path=models / "base"))

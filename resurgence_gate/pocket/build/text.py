@@ -109,14 +109,18 @@ def tokenize(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
     return ids
 
 
-def train_text_encoder(scratch: Path, *, steps: int = 1500, batch: int = 64) -> tuple[CLIPTokenizer, CLIPTextModel]:
+def train_text_encoder(
+    scratch: Path, *, steps: int = 1500, batch: int = 64
+) -> tuple[CLIPTokenizer, CLIPTextModel]:
     """Contrastive training; captions of the same concept are all positives of one another."""
     torch.manual_seed(1)
     generator = torch.Generator().manual_seed(1)
     tokenizer = make_tokenizer(scratch / "tokenizer", captions())
     names = list(concept_slugs())
     augmenter = Augmenter(load_art(), DETECTOR_FAMILIES, generator)
-    ids = tokenize(tokenizer, [t.format(n) for n in names for t in TEMPLATES]).view(len(names), len(TEMPLATES), -1)
+    ids = tokenize(tokenizer, [t.format(n) for n in names for t in TEMPLATES]).view(
+        len(names), len(TEMPLATES), -1
+    )
     text, tower = new_text_encoder(tokenizer), picture_tower(WIDTH)
     model = nn.ModuleDict({"text": text, "tower": tower, "head": nn.Linear(WIDTH, WIDTH, bias=False)})
 

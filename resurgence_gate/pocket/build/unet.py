@@ -47,7 +47,9 @@ def new_scheduler() -> DDIMScheduler:
 
 
 @torch.no_grad()
-def encoded_pool(vae: AutoencoderKL, scratch: Path, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def encoded_pool(
+    vae: AutoencoderKL, scratch: Path, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
     """Latents [POOL, 8, 8, 8], their concepts [POOL] and families [POOL]; kept in `scratch`."""
     from safetensors.torch import load_file, save_file
 

@@ -42,7 +42,9 @@ def train_vae(scratch: Path, *, steps: int = 4500, batch: int = 16) -> Autoencod
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         # The gradient term pays for blurred outlines, which L1 alone forgives.
         edges = sum(F.l1_loss(redrawn.diff(dim=d), pictures.diff(dim=d)) for d in (2, 3))
-        loss: Tensor = F.l1_loss(redrawn, pictures) + 0.5 * F.mse_loss(redrawn, pictures) + 0.5 * edges + 1e-3 * kl
+        loss: Tensor = (
+            F.l1_loss(redrawn, pictures) + 0.5 * F.mse_loss(redrawn, pictures) + 0.5 * edges + 1e-3 * kl
+        )
         return loss
 
     train("vae", vae, loss_fn, steps=steps, lr=1.5e-3, generator=generator, scratch=scratch, ema_decay=0.998)
