@@ -1,6 +1,7 @@
 """Does the number of concepts erased together decide how much resurges? ESD and UCE, three probes, three seeds.
 
-    python benchmarks/resurgence_study.py --work DIR [--out FILE] [--methods M ...] [--replicates N] [--minutes M]
+    python benchmarks/resurgence_study.py --work DIR [--out FILE] [--methods ESD UCE] [--counts N ...]
+        [--replicates N] [--minutes M]
 
 For each method and each of 1, 3, 5, 10 and 20 erased concepts: the rate of the erased and of the retained concepts
 before, and after every dose of the full, cross-attention and LoRA fine-tune. Everything is kept in the store under
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--counts", nargs="+", type=int, choices=COUNTS, default=COUNTS)
     arguments = parser.parse_args()
     deadline = time.monotonic() + 60 * arguments.minutes
     bench = Bench(
@@ -60,7 +62,7 @@ def main() -> None:
         now=lambda: datetime.now(UTC),
     )
     checks: dict[tuple[str, int, str], list[Check]] = {}
-    for replicate, method, count, probe in cells(arguments.methods, arguments.replicates):
+    for replicate, method, count, probe in cells(arguments.methods, arguments.counts, arguments.replicates):
         if time.monotonic() > deadline:
             break
         started = time.monotonic()
@@ -75,10 +77,10 @@ def main() -> None:
     print(table(checks))
 
 
-def cells(methods: list[str], replicates: int) -> Iterator[tuple[int, str, int, str]]:
+def cells(methods: list[str], counts: list[int], replicates: int) -> Iterator[tuple[int, str, int, str]]:
     """One seed of everything first, so that a stopped study is a whole one with fewer seeds."""
     for replicate in range(replicates):
-        for count in COUNTS:
+        for count in counts:
             for method in methods:
                 for probe in PROBES:
                     yield replicate, method, count, probe
