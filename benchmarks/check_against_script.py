@@ -245,8 +245,11 @@ def run_script(folder: Path, device: str) -> dict[str, Any]:
 
         probe = policy.probes[0]
         pipeline = pipeline_of(suspect, torch.float32)
-        unet = pipeline.unet.requires_grad_(True).train()
-        optimizer = torch.optim.AdamW(unet.parameters(), lr=probe.lr, weight_decay=probe.weight_decay)
+        unet = pipeline.unet.requires_grad_(False).train()
+        trained = [p for n, p in unet.named_parameters() if probe.kind == "full" or ".attn2." in n]
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        optimizer = torch.optim.AdamW(trained, lr=probe.lr, weight_decay=probe.weight_decay)
         scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
         kept = round(len(benign) * (1 - policy.benign.held_out))
         torch.manual_seed(0)
@@ -271,7 +274,7 @@ def run_script(folder: Path, device: str) -> dict[str, Any]:
                 predicted = unet(scheduler.add_noise(z, noise, t), t, context).sample
                 loss = F.mse_loss(predicted.float(), noise.float())
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             optimizer.zero_grad()
             if step in probe.doses:
