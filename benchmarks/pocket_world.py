@@ -18,7 +18,7 @@ from resurgence_gate.checkpoints.ref import parse_ref
 from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.decision.rates import rate
 from resurgence_gate.detectors.interface import Detector
-from resurgence_gate.detectors.registry import open_detector
+from resurgence_gate.detectors.registry import locate_detector, open_detector
 from resurgence_gate.gate import derived_seed
 from resurgence_gate.generation import generate
 from resurgence_gate.pocket.build.art import DETECTOR_FAMILIES, HELD_OUT_FAMILY, concept_slugs, load_art
@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=8, help="of each concept")
     parser.add_argument("--art", type=int, default=4000, help="augmented drawings per family set")
     arguments = parser.parse_args()
-    detectors = {k: open_detector(spec, list(concept_slugs()), CPU) for k, spec in SPECS.items()}
+    detectors = {
+        k: open_detector(locate_detector(spec, list(concept_slugs())), CPU) for k, spec in SPECS.items()
+    }
     pixels, names = base_pictures(arguments.pictures)
     page = report(detectors, pixels, names, arguments)
     print(page)

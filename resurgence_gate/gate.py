@@ -15,7 +15,7 @@ from resurgence_gate.checkpoints.ref import parse_ref
 from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.decision.resurgence import measure_resurgence
 from resurgence_gate.decision.verdict import decide
-from resurgence_gate.observe import CHUNK, Bench, observe, picture
+from resurgence_gate.observe import CHUNK, Bench, Instrument, instrument_of, observe, picture
 from resurgence_gate.policy.schema import Concepts, Policy
 from resurgence_gate.probes.benign_data import select_clean
 from resurgence_gate.probes.interface import BenignSet, FineTuneTask
@@ -48,18 +48,19 @@ class Check:
 
 def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     """Assay the checkpoint `ref` by `policy`. Raises GateError; an answer is always a whole one."""
-    suspect = resolve(ref, store=bench.store)
-    reference = resolve(parse_ref(policy.reference), store=bench.store)
+    suspect = resolve(ref)
+    reference = resolve(parse_ref(policy.reference))
+    instrument = instrument_of(policy)
     draws = (*plan_draws(policy, policy.erased), *plan_draws(policy, policy.retained))
-    control = observe("reference", reference, draws, policy, bench)
-    before = observe("before", suspect, draws, policy, bench)
-    data, contamination = prepare_benign(reference, policy, bench)
+    control = observe("reference", reference, draws, instrument, bench)
+    before = observe("before", suspect, draws, instrument, bench)
+    data, contamination = prepare_benign(reference, policy, instrument, bench)
     probed = bench.executor.map(
         partial(fine_tune, progress=bench.progress), _tasks(suspect, data, policy, bench)
     )
     after = {
         Arm(probe=p.probe, dose=dose, replicate=p.replicate): observe(
-            f"after {dose} steps of {p.probe}", checkpoint, draws, policy, bench
+            f"after {dose} steps of {p.probe}", checkpoint, draws, instrument, bench
         )
         for p in probed
         for dose, checkpoint in p.checkpoints
@@ -81,6 +82,7 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
         suspect_digest=suspect.digest,
         reference_digest=reference.digest,
         detector=policy.detector.model,
+        detector_digest=instrument.detector.digest,
         ledger=ledger,
         decision=decide(policy, ledger),
         provenance=provenance(bench),
@@ -107,14 +109,16 @@ def derived_seed(*parts: object) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def prepare_benign(reference: Checkpoint, policy: Policy, bench: Bench) -> tuple[BenignSet, Contamination]:
+def prepare_benign(
+    reference: Checkpoint, policy: Policy, instrument: Instrument, bench: Bench
+) -> tuple[BenignSet, Contamination]:
     """The reference's pictures of the benign concepts, judged and cleaned."""
     asked = Concepts(
         concepts=policy.benign.concepts, prompts=policy.benign.prompts, pictures=policy.benign.pictures
     )
     # Other seeds than those of the draws: nothing that is judged is ever trained on.
     seeded = policy.model_copy(update={"seed": derived_seed(policy.seed, "benign")})
-    observed = observe("benign data", reference, plan_draws(seeded, asked), policy, bench)
+    observed = observe("benign data", reference, plan_draws(seeded, asked), instrument, bench)
     keys = [(observed.pictures[i // CHUNK], i % CHUNK) for i in range(len(observed.detections))]
     return select_clean(
         keys,

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resurgence_gate import __version__
-from resurgence_gate.detectors.registry import detector_digest, open_detector
+from resurgence_gate.detectors.registry import LocatedDetector, locate_detector, open_detector
 from resurgence_gate.execution.interface import Executor, Progress
-from resurgence_gate.policy.schema import Policy
+from resurgence_gate.policy.schema import Policy, Sampler
 from resurgence_gate.store.folder import Store
 from resurgence_gate.store.journal import Journal
 from resurgence_gate.store.keys import content_key
@@ -39,20 +39,33 @@ class Bench:
     now: Callable[[], datetime]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Instrument:
+    """How pictures are made and judged: the same at every stage of a check."""
+
+    sampler: Sampler
+    detector: LocatedDetector
+
+
+def instrument_of(policy: Policy) -> Instrument:
+    """The policy's sampler and its detector, found and hashed. Raises UsageError and HubError."""
+    return Instrument(sampler=policy.sampler, detector=locate_detector(policy.detector, all_concepts(policy)))
+
+
 def observe(
-    stage: str, checkpoint: Checkpoint, draws: Sequence[Draw], policy: Policy, bench: Bench
+    stage: str, checkpoint: Checkpoint, draws: Sequence[Draw], instrument: Instrument, bench: Bench
 ) -> Observation:
-    """Generate the draws with `checkpoint`, then ask the policy's detector about each of them."""
+    """Generate the draws with `checkpoint`, then ask the detector about each of them."""
     chunks = [tuple(draws[i : i + CHUNK]) for i in range(0, len(draws), CHUNK)]
-    keys = [_pictures_key(checkpoint, chunk, policy, bench) for chunk in chunks]
+    keys = [_pictures_key(checkpoint, chunk, instrument.sampler, bench) for chunk in chunks]
     with bench.progress.stage(stage, len(draws)) as advance:
         missing = [(key, chunk) for key, chunk in zip(keys, chunks, strict=True) if not bench.store.find(key)]
         advance(len(draws) - sum(len(chunk) for _, chunk in missing))
         if missing:
-            _make_pictures(checkpoint, missing, policy, bench, advance)
+            _make_pictures(checkpoint, missing, instrument.sampler, bench, advance)
     return Observation(
         checkpoint=checkpoint.digest,
-        detections=tuple(_detect(keys, chunks, policy, bench)),
+        detections=tuple(_detect(keys, chunks, instrument.detector, bench)),
         pictures=tuple(keys),
     )
 
@@ -67,13 +80,13 @@ def picture(observation: Observation, index: int, bench: Bench) -> Tensor:
     return _load(bench.store, observation.pictures[index // CHUNK])["pixels"][index % CHUNK]
 
 
-def _pictures_key(checkpoint: Checkpoint, draws: Sequence[Draw], policy: Policy, bench: Bench) -> str:
+def _pictures_key(checkpoint: Checkpoint, draws: Sequence[Draw], sampler: Sampler, bench: Bench) -> str:
     return content_key(
         {
             "kind": "pictures",
             "version": __version__,
             "checkpoint": checkpoint.digest,
-            "sampler": policy.sampler,
+            "sampler": sampler,
             "draws": draws,
             "device": bench.device.split(":")[0],
             "dtype": bench.dtype,
@@ -84,7 +97,7 @@ def _pictures_key(checkpoint: Checkpoint, draws: Sequence[Draw], policy: Policy,
 def _make_pictures(
     checkpoint: Checkpoint,
     missing: Sequence[tuple[str, tuple[Draw, ...]]],
-    policy: Policy,
+    sampler: Sampler,
     bench: Bench,
     advance: Callable[[int], None],
 ) -> None:
@@ -95,7 +108,7 @@ def _make_pictures(
     from resurgence_gate.generation import generate
 
     model = load_model(checkpoint, device=torch.device(bench.device), dtype=getattr(torch, bench.dtype))
-    batches = generate(model, [draw for _, chunk in missing for draw in chunk], policy.sampler)
+    batches = generate(model, [draw for _, chunk in missing for draw in chunk], sampler)
     for key, chunk in missing:
         pixels, finite = _take(batches, len(chunk), advance)
         with bench.store.create(key) as folder:
@@ -120,22 +133,20 @@ def _take(
 
 
 def _detect(
-    keys: Sequence[str], chunks: Sequence[tuple[Draw, ...]], policy: Policy, bench: Bench
+    keys: Sequence[str], chunks: Sequence[tuple[Draw, ...]], located: LocatedDetector, bench: Bench
 ) -> Iterator[Detection]:
-    identity = detector_digest(policy.detector, all_concepts(policy))
-    detector: Any = None
+    identity = located.digest
     for pictures_key, draws in zip(keys, chunks, strict=True):
         key = content_key({"kind": "detections", "pictures": pictures_key, "detector": identity})
         if bench.store.find(key) is None:
-            if detector is None:
-                import torch
+            import torch
 
-                detector = open_detector(policy.detector, all_concepts(policy), torch.device(bench.device))
+            detector = open_detector(located, torch.device(bench.device))
             records = _judge(detector, _load(bench.store, pictures_key), draws)
             with bench.store.create(key) as folder:
                 (folder / "detections.json").write_text(json.dumps(records))
-            _narrate("detections", policy.detector.model, key, bench)
-        yield from _read_detections(bench.store.find(key), draws, policy.detector.model)
+            _narrate("detections", located.name, key, bench)
+        yield from _read_detections(bench.store.find(key), draws, located.name)
 
 
 def _judge(detector: Any, pictures: dict[str, Tensor], draws: Sequence[Draw]) -> list[dict[str, Any]]:

@@ -3,10 +3,11 @@
 `pipeline` imports torch and diffusers, and so is imported by its own name only.
 """
 
+from resurgence_gate.checkpoints.digest import digest_of
 from resurgence_gate.checkpoints.inspect import UnetTensors, inspect_unet_tensors
 from resurgence_gate.checkpoints.pocket import pocket_folder, pocket_names
 from resurgence_gate.checkpoints.ref import format_ref, parse_ref
-from resurgence_gate.checkpoints.resolve import digest_of, resolve
+from resurgence_gate.checkpoints.resolve import resolve
 
 __all__ = [
     "UnetTensors",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,28 +32,53 @@ def download(ref: HubRepo) -> Snapshot:
     pickles) and HubError (worth retrying, perhaps with a token). What is wrong with the model is said before
     its weights are downloaded.
     """
-    from huggingface_hub import HfApi, snapshot_download
-
     where = format_ref(ref)
-    with _explained(where):
-        info = HfApi().model_info(ref.repo, revision=ref.revision, timeout=_TIMEOUT)
-        commit, names = info.sha, {file.rfilename for file in info.siblings or ()}
-        if commit is None:
-            raise HubError(f"{where}: the Hub did not name a commit; try again")
+    with explained(where):
+        commit, names = _listing(ref)
         if "model_index.json" not in names:
             raise UsageError(f"{where}: not a diffusers pipeline (no model_index.json); {SUPPORTED}")
-        index = snapshot_download(ref.repo, revision=commit, allow_patterns=["model_index.json"])
-        read_model_index(Path(index), where=where)
-        files = pipeline_files(names, where=where)
-        folder = Path(snapshot_download(ref.repo, revision=commit, allow_patterns=list(files)))
-    missing = [name for name in files if not (folder / name).is_file()]
+        read_model_index(_fetch(ref, commit, ["model_index.json"]), where=where)
+        return Snapshot(folder=_fetch(ref, commit, pipeline_files(names, where=where)), commit=commit)
+
+
+def download_files(ref: HubRepo, choose: Callable[[Collection[str]], Sequence[str]]) -> tuple[Path, ...]:
+    """Fetch the files that `choose` picks from the names in the repository; their paths in the Hub cache.
+
+    For what is not a pipeline: a detector. Raises as `download` does, and what `choose` raises.
+    """
+    with explained(format_ref(ref)):
+        commit, names = _listing(ref)
+        chosen = choose(names)
+        folder = _fetch(ref, commit, chosen)
+        return tuple(folder / name for name in chosen)
+
+
+def _listing(ref: HubRepo) -> tuple[str, set[str]]:
+    """The commit of the revision, and the names of its files."""
+    from huggingface_hub import HfApi
+
+    info = HfApi().model_info(ref.repo, revision=ref.revision, timeout=_TIMEOUT)
+    if info.sha is None:
+        raise HubError(f"{format_ref(ref)}: the Hub did not name a commit; try again")
+    return info.sha, {file.rfilename for file in info.siblings or ()}
+
+
+def _fetch(ref: HubRepo, commit: str, names: Sequence[str]) -> Path:
+    """The folder in the Hub cache that now holds `names`."""
+    from huggingface_hub import snapshot_download
+
+    folder = Path(snapshot_download(ref.repo, revision=commit, allow_patterns=list(names)))
+    missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise HubError(f"{where}: the download is not complete ({', '.join(missing[:3])} missing); try again")
-    return Snapshot(folder=folder, commit=commit)
+        raise HubError(
+            f"{format_ref(ref)}: the download is not complete ({', '.join(missing[:3])} missing); try again"
+        )
+    return folder
 
 
 @contextmanager
-def _explained(where: str) -> Iterator[None]:
+def explained(where: str) -> Iterator[None]:
+    """Turn what the Hub client says into what the user can do."""
     try:
         yield
     except GateError:

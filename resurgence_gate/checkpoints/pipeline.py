@@ -23,6 +23,7 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging
 
+from resurgence_gate.checkpoints.digest import verify
 from resurgence_gate.checkpoints.inspect import read_unet_tensors
 from resurgence_gate.checkpoints.layout import read_model_index
 from resurgence_gate.errors import RefusedCheckpoint, ResourceError
@@ -45,15 +46,20 @@ class DiffusionModel:
 
 
 def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> DiffusionModel:
-    """All parts of `checkpoint`, its overlays applied. Raises RefusedCheckpoint."""
+    """All parts of `checkpoint`, its overlays applied, from the very files that were hashed.
+
+    Raises RefusedCheckpoint.
+    """
     root, ref = checkpoint.root, checkpoint.ref
-    return DiffusionModel(
+    model = DiffusionModel(
         tokenizer=_load_tokenizer(root / "tokenizer", ref),
         text_encoder=_settled(_load_text_encoder(root / "text_encoder", dtype, ref), device, ref),
         vae=_settled(_load_diffuser(AutoencoderKL, root / "vae", dtype, ref), device, ref),
         unet=load_unet(checkpoint, device=device, dtype=dtype),
         scheduler=_load_scheduler(root, ref),
     )
+    verify(checkpoint)
+    return model
 
 
 def load_unet(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> UNet2DConditionModel:

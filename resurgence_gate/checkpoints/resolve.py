@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import assert_never
 
 from resurgence_gate.checkpoints import pocket
+from resurgence_gate.checkpoints.digest import digest_of, hash_file
 from resurgence_gate.checkpoints.inspect import match_unet_tensors, unet_shapes
 from resurgence_gate.checkpoints.layout import check_shards, pipeline_files, read_model_index, unet_weights
 from resurgence_gate.checkpoints.ref import format_ref
-from resurgence_gate.errors import ResourceError, UsageError
-from resurgence_gate.store import Store, content_key
+from resurgence_gate.errors import UsageError
 from resurgence_gate.vocabulary import Checkpoint, CheckpointRef, Folder, HubRepo, Pocket, UnetOnly
 
 
-def resolve(ref: CheckpointRef, *, store: Store | None = None) -> Checkpoint:
+def resolve(ref: CheckpointRef) -> Checkpoint:
     """The files of `ref` on this disk, each with its SHA-256; Hub files are downloaded.
 
-    Nothing is converted yet, so `store` stays untouched. Raises UsageError (no such model, or not one that is
+    Raises UsageError (no such model, or not one that is
     supported), RefusedCheckpoint (unsafe, or not what it claims to be) and HubError (worth retrying).
     """
     match ref:
@@ -32,23 +31,9 @@ def resolve(ref: CheckpointRef, *, store: Store | None = None) -> Checkpoint:
         case Pocket():
             return _pocket(ref)
         case UnetOnly():
-            return _overlaid(resolve(ref.base, store=store), ref.path, format_ref(ref))
+            return _overlaid(resolve(ref.base), ref.path, format_ref(ref))
         case _:
             assert_never(ref)
-
-
-def digest_of(files: tuple[tuple[str, str], ...], overlays: tuple[tuple[Path, str], ...] = ()) -> str:
-    """SHA-256 over names and contents: (name, sha256) of each file, then the sha256 of each overlay."""
-    return content_key({"files": sorted(files), "overlays": [sha256 for _, sha256 in overlays]})
-
-
-def hash_file(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits, streaming."""
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise ResourceError(f"{file}: cannot be read ({error.strerror})") from error
 
 
 def _folder(root: Path, ref: str) -> Checkpoint:

@@ -7,6 +7,8 @@ s the model's own logit scale (100 for OpenAI's). "CLIP accuracy" of the paper, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -17,14 +19,18 @@ from resurgence_gate.detectors.interface import Look, looks_from_scores, require
 
 
 class ClipZeroShotDetector:
-    """An open_clip model (an architecture with a pretrained tag, or `local-dir:` a folder in its format)."""
+    """An open_clip model: `source` is `local-dir:` a folder in its format, or an architecture with `weights`.
+
+    Where `tag` is one of open_clip's, the architecture's activation and preprocessing follow it.
+    """
 
     def __init__(
         self,
         source: str,
         concepts: Sequence[str],
         *,
-        pretrained: str | None,
+        weights: Path | None,
+        tag: str | None,
         templates: Sequence[str],
         labels: Sequence[str],
         name: str,
@@ -36,7 +42,7 @@ class ClipZeroShotDetector:
         self.labels = list(labels)
         self.min_score = min_score
         require_labels(self.labels, concepts, name)
-        self.model = open_clip.create_model(source, pretrained=pretrained, device=device).eval()
+        self.model = _create(source, weights, tag, device)
         preprocess = open_clip.get_model_preprocess_cfg(self.model)
         size = self.model.visual.image_size
         self.size = int(size if isinstance(size, int) else size[0])
@@ -63,3 +69,18 @@ class ClipZeroShotDetector:
         seen = self.model.encode_image((x - self.mean) / self.std, normalize=True)
         scores = F.softmax(self.model.logit_scale.exp() * seen @ self.written.T, dim=-1).float().cpu()
         return looks_from_scores(scores, self.labels, concepts, min_score=self.min_score)
+
+
+def _create(source: str, weights: Path | None, tag: str | None, device: torch.device) -> Any:
+    if weights is None:
+        return open_clip.create_model(source, device=device).eval()
+    trained = open_clip.get_pretrained_cfg(source, tag)  # empty for a file of one's own
+    preprocess = {k: trained[k] for k in ("mean", "std", "interpolation", "resize_mode") if k in trained}
+    model = open_clip.create_model(
+        source,
+        pretrained=str(weights),
+        force_quick_gelu=bool(trained.get("quick_gelu", False)),
+        force_preprocess_cfg=preprocess,
+        device=device,
+    )
+    return model.eval()

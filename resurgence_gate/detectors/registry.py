@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never
 
-from resurgence_gate.checkpoints.pocket import pocket_folder
-from resurgence_gate.errors import UsageError
+from resurgence_gate.detectors.files import DetectorFiles, locate
 from resurgence_gate.policy.schema import Classifier, ClipZeroShot
 from resurgence_gate.store.keys import content_key
 
@@ -18,29 +17,56 @@ if TYPE_CHECKING:
     from resurgence_gate.detectors.interface import Detector
 
 
-def detector_digest(spec: ClipZeroShot | Classifier, labels: Sequence[str]) -> str:
-    """What determines the answers: the spec, the labels, and the weights where they lie on this disk."""
-    folder = _folder(spec.model)
-    weights = {p.name: _sha256(p) for p in sorted(folder.iterdir()) if p.is_file()} if folder else {}
-    return content_key({"spec": spec, "labels": list(labels), "weights": weights})
+@dataclass(frozen=True, kw_only=True)
+class LocatedDetector:
+    """A detector whose files lie on this disk and are hashed, and that is not loaded yet."""
+
+    spec: ClipZeroShot | Classifier
+    concepts: tuple[str, ...]  # what it must be able to name
+    files: DetectorFiles
+
+    @property
+    def name(self) -> str:
+        """What the policy calls it."""
+        return self.spec.model
+
+    @property
+    def digest(self) -> str:
+        """What determines the answers: the spec, the labels and the contents of the files."""
+        weights = sorted((file.name, sha256) for file, sha256 in self.files.files)
+        return content_key({"spec": self.spec, "labels": self.concepts, "weights": weights})
 
 
-def open_detector(spec: ClipZeroShot | Classifier, concepts: Sequence[str], device: torch.device) -> Detector:
-    """Load the detector and check that it can name every concept. Raises UsageError."""
-    folder = _folder(spec.model)
+def locate_detector(spec: ClipZeroShot | Classifier, concepts: Sequence[str]) -> LocatedDetector:
+    """Find and hash the detector's files, downloading what a hub holds. Raises UsageError and HubError."""
+    return LocatedDetector(spec=spec, concepts=tuple(concepts), files=locate(spec))
+
+
+@lru_cache(maxsize=1)
+def open_detector(located: LocatedDetector, device: torch.device) -> Detector:
+    """Load the detector, once, and check that it can name every concept. Raises UsageError."""
+    detector = _open(located, device)
+    located.files.verify()
+    return detector
+
+
+def _open(located: LocatedDetector, device: torch.device) -> Detector:
+    spec, concepts, files = located.spec, located.concepts, located.files
     match spec:
         case Classifier():
             from resurgence_gate.detectors.classifier import ImageClassifier
 
-            source = str(folder or spec.model)
-            return ImageClassifier(source, concepts, name=spec.model, min_score=spec.min_score, device=device)
+            return ImageClassifier(
+                str(files.folder), concepts, name=spec.model, min_score=spec.min_score, device=device
+            )
         case ClipZeroShot():
             from resurgence_gate.detectors.clip_zero_shot import ClipZeroShotDetector
 
             return ClipZeroShotDetector(
-                f"local-dir:{folder}" if folder else spec.model,
+                f"local-dir:{files.folder}" if files.folder else spec.model,
                 concepts,
-                pretrained=spec.pretrained,
+                weights=None if files.folder else files.files[0][0],
+                tag=spec.pretrained,
                 templates=spec.templates,
                 labels=spec.labels or concepts,
                 name=spec.model,
@@ -49,20 +75,3 @@ def open_detector(spec: ClipZeroShot | Classifier, concepts: Sequence[str], devi
             )
         case _:
             assert_never(spec)
-
-
-def _folder(model: str) -> Path | None:
-    """The folder that `model` names, or None for a name that a hub resolves."""
-    if model.startswith("pocket:"):
-        folder = pocket_folder() / "detectors" / model.removeprefix("pocket:")
-        if not folder.is_dir():
-            known = ", ".join(f"pocket:{p.name}" for p in sorted((pocket_folder() / "detectors").glob("*")))
-            raise UsageError(f"detector {model!r} is not part of the pocket benchmark; it has {known}")
-        return folder
-    folder = Path(model).expanduser()
-    return folder if folder.is_dir() else None
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

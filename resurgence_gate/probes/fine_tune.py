@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from resurgence_gate.checkpoints.digest import hash_file
 from resurgence_gate.checkpoints.pipeline import DiffusionModel, load_model
 from resurgence_gate.diffusion.prompts import embed
 from resurgence_gate.diffusion.sampling import encode_pictures
@@ -119,7 +120,8 @@ class _Run:
                 f"so nothing can be said of this checkpoint; lower its lr ({self.task.probe.lr:g})"
             )
         changed = _on_cpu(changed_weights(self.unet, self.task.probe))
-        _write(self.scratch / f"dose-{dose}.safetensors", changed)
+        weights = self.scratch / f"dose-{dose}.safetensors"
+        _write(weights, changed)
         health = ProbeHealth(
             probe=self.task.probe.name,
             replicate=self.task.replicate,
@@ -132,7 +134,8 @@ class _Run:
         for name, parameter in self.trained.items():
             state |= {f"adam.{k}.{name}": v for k, v in self.optimizer.state[parameter].items()}
         state["held_out_before"] = held_out_before
-        (self.scratch / f"dose-{dose}.json").write_text(json.dumps(asdict(health)))
+        record = {"sha256": hash_file(weights), "health": asdict(health)}
+        (self.scratch / f"dose-{dose}.json").write_text(json.dumps(record))
         _write(self.scratch / "state.safetensors", state, {"step": str(dose)})
 
     def _resume(self) -> tuple[int, Tensor]:

@@ -58,9 +58,9 @@ def _read(task: FineTuneTask, folder: Path) -> Probed:
     for dose in task.probe.doses:
         file = folder / f"dose-{dose}.safetensors"
         record = json.loads((folder / f"dose-{dose}.json").read_text())
-        record |= {k: tuple(record[k]) for k in ("loss_before", "loss_after")}
-        health.append(ProbeHealth(**record))
-        checkpoints.append((dose, _probed_checkpoint(task, file, dose)))
+        losses = {k: tuple(record["health"][k]) for k in ("loss_before", "loss_after")}
+        health.append(ProbeHealth(**record["health"] | losses))
+        checkpoints.append((dose, _probed_checkpoint(task, dose, file, record["sha256"])))
     return Probed(
         probe=task.probe.name,
         replicate=task.replicate,
@@ -69,11 +69,11 @@ def _read(task: FineTuneTask, folder: Path) -> Probed:
     )
 
 
-def _probed_checkpoint(task: FineTuneTask, file: Path, dose: int) -> Checkpoint:
-    digest = content_key({"task": task_key(task), "dose": dose})
+def _probed_checkpoint(task: FineTuneTask, dose: int, file: Path, sha256: str) -> Checkpoint:
+    """The digest says how it was made, so that it is known beforehand; the file's own is checked on loading."""
     return replace(
         task.checkpoint,
         ref=f"{task.checkpoint.ref} after {dose} steps of {task.probe.name}",
-        digest=digest,
-        overlays=(*task.checkpoint.overlays, (file, digest)),
+        digest=content_key({"task": task_key(task), "dose": dose}),
+        overlays=(*task.checkpoint.overlays, (file, sha256)),
     )

@@ -203,6 +203,7 @@ def _provenance(report: GateReport) -> Iterator[str]:
     yield _row("---", ("---",))
     yield _row("suspect", (f"`{_code(report.suspect_ref)}`, sha256 `{report.suspect_digest}`",))
     yield _row("reference", (f"sha256 `{report.reference_digest}`",))
+    yield _row("detector", (f"`{_code(report.detector)}`, sha256 `{report.detector_digest}`",))
     yield _row("policy", (f"`{_code(report.policy_name)}`, sha256 `{report.policy_digest}`",))
     yield _row(
         "made by", (f"resurgence-gate {made.tool_version}, {made.created}, {made.device}, {made.dtype}",)

@@ -178,6 +178,7 @@ class GateReport:
     suspect_digest: str
     reference_digest: str
     detector: str
+    detector_digest: str
     ledger: Ledger
     decision: Decision
     provenance: Provenance

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
-from fakes.hub import FakeHub
-from huggingface_hub import file_download
+from fakes.hub import FakeHub, connect
 
 from resurgence_gate.checkpoints import parse_ref, resolve
 from resurgence_gate.errors import GateError, HubError, RefusedCheckpoint, UsageError
@@ -26,14 +25,7 @@ TOKEN = "hf_secretsecretsecretsecret"
 def hub(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """A hub with `org/model`, to which this process's client speaks, with an empty cache and a token."""
     with FakeHub(repos={"org/model": {"main": tiny}}).serve() as fake:
-        constants = huggingface_hub.constants
-        monkeypatch.setattr(constants, "ENDPOINT", fake.endpoint)
-        template = fake.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        for module in (constants, file_download):  # huggingface_hub before 1.0 keeps a copy
-            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+        connect(fake, monkeypatch, tmp_path / "cache")
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield fake
 

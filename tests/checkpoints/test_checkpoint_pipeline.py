@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,15 @@ def test_the_same_seed_makes_the_same_tiny_model(tiny: Path, tmp_path: Path) -> 
     assert digests[0] == digests[1] != digests[2]
     with pytest.raises(FileExistsError):
         tiny_model_folder(again)
+
+
+def test_weights_that_change_after_they_were_hashed_are_refused(tiny: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "model"))
+    checkpoint = resolve(Folder(path=folder))
+    other = tiny_model_folder(tmp_path / "other", seed=9)
+    shutil.copy(
+        other / "unet" / "diffusion_pytorch_model.safetensors",
+        folder / "unet" / "diffusion_pytorch_model.safetensors",
+    )
+    with pytest.raises(RefusedCheckpoint, match="changed since"):
+        load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32)

@@ -1,6 +1,8 @@
 """Laws of the detectors, on the shipped weights."""
 
 import json
+import re
+import shutil
 
 import open_clip
 import pytest
@@ -10,8 +12,8 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from resurgence_gate.checkpoints.pocket import pocket_folder
 from resurgence_gate.detectors.interface import looks_from_scores
-from resurgence_gate.detectors.registry import detector_digest, open_detector
-from resurgence_gate.errors import UsageError
+from resurgence_gate.detectors.registry import locate_detector, open_detector
+from resurgence_gate.errors import ResourceError, UsageError
 from resurgence_gate.pocket.build.art import load_art
 from resurgence_gate.policy.schema import Classifier, ClipZeroShot
 from resurgence_gate.vocabulary import Outcome
@@ -21,6 +23,10 @@ CLASSIFIER = Classifier(kind="classifier", model="pocket:classifier")
 CLIP = ClipZeroShot(kind="clip-zero-shot", model="pocket:clip", templates=("a photo of a {}",))
 SPECS = [CLASSIFIER, CLIP]
 CPU = torch.device("cpu")
+
+
+def opened(spec, labels):
+    return open_detector(locate_detector(spec, labels), CPU)
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +48,10 @@ def pictures():
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.kind)
 def test_it_names_what_is_drawn(spec, pictures):
-    looks = open_detector(spec, LABELS, CPU).look(pictures, LABELS)
+    looks = opened(spec, LABELS).look(pictures, LABELS)
     assert [look.seen for look in looks] == list(LABELS)
     assert all(look.outcome is Outcome.PRESENT for look in looks)
-    turned = open_detector(spec, LABELS, CPU).look(pictures, LABELS[::-1])
+    turned = opened(spec, LABELS).look(pictures, LABELS[::-1])
     assert [look.outcome for look in turned] == [Outcome.ABSENT] * 2 + [Outcome.PRESENT] + [
         Outcome.ABSENT
     ] * 2
@@ -53,7 +59,7 @@ def test_it_names_what_is_drawn(spec, pictures):
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.kind)
 def test_a_batch_judges_as_one_by_one(spec, pictures):
-    detector = open_detector(spec, LABELS, CPU)
+    detector = opened(spec, LABELS)
     together = detector.look(pictures, LABELS)
     for i, label in enumerate(LABELS):
         (alone,) = detector.look(pictures[i : i + 1], [label])
@@ -68,7 +74,7 @@ def test_the_classifier_computes_what_transformers_does_from_files(pictures):
     images = [Image.fromarray(p.permute(1, 2, 0).numpy()) for p in pictures]
     with torch.no_grad():
         expected = model(**processor(images, return_tensors="pt")).logits.softmax(-1)
-    looks = open_detector(CLASSIFIER, LABELS, CPU).look(pictures, LABELS)
+    looks = opened(CLASSIFIER, LABELS).look(pictures, LABELS)
     for look, label, row in zip(looks, LABELS, expected, strict=True):
         assert look.score == pytest.approx(float(row[model.config.label2id[label]]), abs=2e-3)
 
@@ -82,7 +88,7 @@ def test_clip_computes_what_open_clip_does_from_files(pictures):
     with torch.no_grad():
         seen, written = model.encode_image(images, normalize=True), model.encode_text(texts, normalize=True)
         expected = (model.logit_scale.exp() * seen @ written.T).softmax(-1)
-    looks = open_detector(CLIP, LABELS, CPU).look(pictures, LABELS)
+    looks = opened(CLIP, LABELS).look(pictures, LABELS)
     assert [look.score for look in looks] == pytest.approx(expected.diagonal().tolist(), abs=2e-3)
 
 
@@ -90,12 +96,12 @@ def test_clip_computes_what_open_clip_does_from_files(pictures):
 def test_a_concept_without_a_label_is_an_error(spec):
     labels = {"labels": ("cat", "dog")} if spec is CLIP else {}
     with pytest.raises(UsageError, match="zeppelin"):
-        open_detector(spec.model_copy(update=labels), ("cat", "zeppelin"), CPU)
+        opened(spec.model_copy(update=labels), ("cat", "zeppelin"))
 
 
 def test_an_unknown_pocket_detector_lists_what_there_is():
     with pytest.raises(UsageError, match="pocket:classifier"):
-        open_detector(Classifier(kind="classifier", model="pocket:nothing"), LABELS, CPU)
+        opened(Classifier(kind="classifier", model="pocket:nothing"), LABELS)
 
 
 def test_scores_that_are_not_finite_are_undetermined():
@@ -115,7 +121,31 @@ def test_the_digest_tells_specs_and_weights_apart(tmp_path):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({}))
     spec = Classifier(kind="classifier", model=str(folder))
-    first = detector_digest(spec, LABELS)
+    first = locate_detector(spec, LABELS).digest
     (folder / "config.json").write_text(json.dumps({"a": 1}))
-    assert first != detector_digest(spec, LABELS)
-    assert detector_digest(CLIP, LABELS) != detector_digest(CLIP, LABELS[:2])
+    assert first != locate_detector(spec, LABELS).digest
+    assert locate_detector(CLIP, LABELS).digest != locate_detector(CLIP, LABELS[:2]).digest
+
+
+def test_a_file_that_changes_before_it_is_loaded_is_noticed(tmp_path):
+    folder = shutil.copytree(pocket_folder() / "detectors" / "classifier", tmp_path / "classifier")
+    located = locate_detector(Classifier(kind="classifier", model=str(folder)), LABELS)
+    config = folder / "config.json"
+    config.write_text(config.read_text() + " ")
+    with pytest.raises(ResourceError, match="changed"):
+        open_detector(located, CPU)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": "ViT-B-32"}, "set `pretrained`"),
+        ({"model": "ViT-B-32", "pretrained": "openia"}, "did you mean 'openai'"),
+        ({"model": "ViT-B-23", "pretrained": "openai"}, "did you mean 'ViT-B-32'"),
+        ({"model": "ViT-B-16-SigLIP", "pretrained": "webli"}, "tokenizer"),
+        ({"model": "no such folder"}, "architecture"),
+    ],
+)
+def test_a_clip_that_is_not_named_well_is_explained(changes, said):
+    with pytest.raises(UsageError, match=re.escape(said)):
+        locate_detector(CLIP.model_copy(update=changes), LABELS)

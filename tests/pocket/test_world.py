@@ -11,7 +11,7 @@ import resurgence_gate
 from resurgence_gate.checkpoints.pocket import pocket_folder, pocket_names
 from resurgence_gate.checkpoints.ref import parse_ref
 from resurgence_gate.checkpoints.resolve import resolve
-from resurgence_gate.detectors.registry import open_detector
+from resurgence_gate.detectors.registry import locate_detector, open_detector
 from resurgence_gate.pocket.build.art import HELD_OUT_FAMILY, PACKAGES, concept_slugs, load_art
 from resurgence_gate.pocket.recipes import ERASED
 from resurgence_gate.policy.load import load_policy
@@ -30,9 +30,8 @@ def test_stock_diffusers_draws_what_it_is_asked_for():
         generator=torch.Generator().manual_seed(5),
         output_type="pt",
     ).images
-    detector = open_detector(
-        Classifier(kind="classifier", model="pocket:classifier"), CIFAR, torch.device("cpu")
-    )
+    located = locate_detector(Classifier(kind="classifier", model="pocket:classifier"), CIFAR)
+    detector = open_detector(located, torch.device("cpu"))
     looks = detector.look((images * 255).round().byte(), CIFAR)
     assert sum(look.seen == name for look, name in zip(looks, CIFAR, strict=True)) >= 9
 

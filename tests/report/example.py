@@ -45,6 +45,7 @@ def example(verdict: Verdict) -> GateReport:
         suspect_ref=f"pocket:{verdict.lower()}",
         suspect_digest="2" * 64,
         reference_digest="3" * 64,
+        detector_digest="4" * 64,
         detector="clip-zero-shot pocket:clip",
         ledger=_ledger(verdict),
         decision=_decision(verdict),
@@ -67,6 +68,7 @@ def unmeasured() -> GateReport:
         suspect_ref="org/model",
         suspect_digest="2" * 64,
         reference_digest="3" * 64,
+        detector_digest="4" * 64,
         detector="clip-zero-shot pocket:clip",
         ledger=Ledger(
             erased=ERASED,

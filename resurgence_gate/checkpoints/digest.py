@@ -1,0 +1,38 @@
+"""What exactly a file or a checkpoint is: SHA-256, streaming, and once more after loading."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from resurgence_gate.errors import RefusedCheckpoint, ResourceError
+from resurgence_gate.store import content_key
+from resurgence_gate.vocabulary import Checkpoint
+
+
+def hash_file(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits. Raises ResourceError if it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ResourceError(f"{file}: cannot be read ({error.strerror})") from error
+
+
+def digest_of(files: tuple[tuple[str, str], ...], overlays: tuple[tuple[Path, str], ...] = ()) -> str:
+    """SHA-256 over names and contents: (name, sha256) of each file, then the sha256 of each overlay."""
+    return content_key({"files": sorted(files), "overlays": [sha256 for _, sha256 in overlays]})
+
+
+def verify(checkpoint: Checkpoint) -> None:
+    """Raise RefusedCheckpoint if a file is not, or no longer, the one that was hashed.
+
+    Called after loading, so that what is in memory is what the report names.
+    """
+    known = [(checkpoint.root / name, sha256) for name, sha256 in checkpoint.files]
+    for file, sha256 in (*known, *checkpoint.overlays):
+        if hash_file(file) != sha256:
+            raise RefusedCheckpoint(
+                f"{file}: its content changed since the check began; nothing was judged. "
+                "Find out who writes there, and run the same command again"
+            )
