@@ -9,7 +9,6 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from resurgence_gate.diffusion.prompts import embed
 from resurgence_gate.diffusion.sampling import decode_latents, initial_noise, sample_latents
 from resurgence_gate.vocabulary import Draw
 
@@ -33,10 +32,9 @@ def generate(
     """
     unet, device, dtype = model.unet, model.unet.device, model.unet.dtype
     scheduler = DDIMScheduler.from_config(model.scheduler.config)
-    factor = 2 ** (len(model.vae.config.block_out_channels) - 1)
-    shape = (unet.config.in_channels, sampler.size // factor, sampler.size // factor)
-    context = embed(model.tokenizer, model.text_encoder, [d.prompt for d in draws]).to(device, dtype)
-    empty = embed(model.tokenizer, model.text_encoder, [""]).to(device, dtype)
+    side = sampler.size // model.pixels
+    shape = (unet.config.in_channels, side, side)
+    context, empty = model.embed([draw.prompt for draw in draws]), model.embed([""])
     step = batch_size(sampler.size)
     for start in range(0, len(draws), step):
         seeds = [draw.seed for draw in draws[start : start + step]]

@@ -37,8 +37,9 @@ def download(ref: HubRepo) -> Snapshot:
         commit, names = _listing(ref)
         if "model_index.json" not in names:
             raise UsageError(f"{where}: not a diffusers pipeline (no model_index.json); {SUPPORTED}")
-        read_model_index(_fetch(ref, commit, ["model_index.json"]), where=where)
-        return Snapshot(folder=_fetch(ref, commit, pipeline_files(names, where=where)), commit=commit)
+        components = read_model_index(_fetch(ref, commit, ["model_index.json"]), where=where)
+        files = pipeline_files(names, components, where=where)
+        return Snapshot(folder=_fetch(ref, commit, files), commit=commit)
 
 
 def download_files(ref: HubRepo, choose: Callable[[Collection[str]], Sequence[str]]) -> tuple[Path, ...]:

@@ -1,9 +1,10 @@
-"""The diffusers folder of a Stable Diffusion 1.x or 2.x model: which of its files a pipeline reads.
+"""The diffusers folder of a Stable Diffusion 1.x, 2.x or XL model: which of its files a pipeline reads.
 
     model_index.json            which class loads each component; only the pairs of `COMPONENTS` are accepted
     tokenizer/                  vocab.json, merges.txt, ...
     text_encoder/ vae/ unet/    config.json and safetensors, whole or in shards
     scheduler/                  scheduler_config.json
+    tokenizer_2/ text_encoder_2/    SDXL's second text encoder
 
 Safety checker and feature extractor are ignored: they would blank pictures, and so hide the concept.
 """
@@ -18,8 +19,7 @@ from typing import Any
 
 from resurgence_gate.errors import RefusedCheckpoint, UsageError
 
-PIPELINE = "StableDiffusionPipeline"
-SUPPORTED = f"supported: {PIPELINE} folders, that is Stable Diffusion 1.x and 2.x"
+SUPPORTED = "supported: folders of StableDiffusionPipeline (1.x, 2.x) and StableDiffusionXLPipeline"
 
 SCHEDULERS = frozenset(
     {
@@ -44,41 +44,60 @@ COMPONENTS: dict[str, tuple[str, frozenset[str]]] = {
     "unet": ("diffusers", frozenset({"UNet2DConditionModel"})),
     "scheduler": ("diffusers", SCHEDULERS),
 }
-WEIGHTS = {"text_encoder": "model", "vae": "diffusion_pytorch_model", "unet": "diffusion_pytorch_model"}
-_REQUIRED = (
-    "model_index.json",
-    "text_encoder/config.json",
-    "vae/config.json",
-    "unet/config.json",
-    "scheduler/scheduler_config.json",
-)
-_VOCABULARY = ({"tokenizer/vocab.json", "tokenizer/merges.txt"}, {"tokenizer/tokenizer.json"})
+PIPELINES: dict[str, dict[str, tuple[str, frozenset[str]]]] = {
+    "StableDiffusionPipeline": COMPONENTS,
+    "StableDiffusionXLPipeline": COMPONENTS
+    | {
+        "tokenizer_2": ("transformers", frozenset({"CLIPTokenizer", "CLIPTokenizerFast"})),
+        "text_encoder_2": ("transformers", frozenset({"CLIPTextModelWithProjection"})),
+    },
+}
+_STEMS = {"text_encoder": "model", "text_encoder_2": "model"}  # of the weight files
+_VOCABULARY = ({"vocab.json", "merges.txt"}, {"tokenizer.json"})
 _TOKENIZER = frozenset.union(*map(frozenset, _VOCABULARY)) | {
-    "tokenizer/tokenizer_config.json",
-    "tokenizer/special_tokens_map.json",
-    "tokenizer/added_tokens.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
 }
 
 
-def pipeline_files(names: Iterable[str], *, where: str) -> tuple[str, ...]:
-    """Of the file names in a tree, those that the pipeline reads, sorted. Raises RefusedCheckpoint."""
-    present = set(names)
-    missing = [name for name in _REQUIRED if name not in present]
-    if missing:
-        raise RefusedCheckpoint(f"{where}: not a whole diffusers folder: {', '.join(missing)} missing")
-    if not any(files <= present for files in _VOCABULARY):
-        raise RefusedCheckpoint(
-            f"{where}: the tokenizer has neither vocab.json and merges.txt nor tokenizer.json"
-        )
+def pipeline_files(names: Iterable[str], components: Iterable[str], *, where: str) -> tuple[str, ...]:
+    """Of the file names in a tree, those that a pipeline of `components` reads, sorted.
+
+    Raises RefusedCheckpoint.
+    """
+    present, used = set(names), {"model_index.json"}
     adapters = sorted(name for name in present if name.endswith("/adapter_config.json"))
     if adapters:  # transformers would load the adapter, and the base that it names, without being asked
         raise RefusedCheckpoint(
             f"{where}: {adapters[0]}: an adapter inside a model is not supported; merge it"
         )
-    used = {*_REQUIRED, *(_TOKENIZER & present)}
-    for component in WEIGHTS:
-        used |= _weights(component, present, where)
+    components = list(components)
+    configs = [_config(component) for component in components if not component.startswith("tokenizer")]
+    missing = [name for name in ("model_index.json", *configs) if name not in present]
+    if missing:
+        raise RefusedCheckpoint(f"{where}: not a whole diffusers folder: {', '.join(missing)} missing")
+    for component in components:
+        if component.startswith("tokenizer"):
+            used |= _vocabulary(component, present, where)
+        elif component == "scheduler":
+            used |= {_config(component)}
+        else:
+            used |= {_config(component), *_weights(component, present, where)}
     return tuple(sorted(used))
+
+
+def _config(component: str) -> str:
+    return f"{component}/{'scheduler_config' if component == 'scheduler' else 'config'}.json"
+
+
+def _vocabulary(component: str, present: set[str], where: str) -> set[str]:
+    inside = {name.removeprefix(f"{component}/") for name in present if name.startswith(f"{component}/")}
+    if not any(files <= inside for files in _VOCABULARY):
+        raise RefusedCheckpoint(
+            f"{where}: the {component} has neither vocab.json and merges.txt nor tokenizer.json"
+        )
+    return {f"{component}/{name}" for name in _TOKENIZER & inside}
 
 
 def unet_weights(names: Iterable[str]) -> tuple[str, ...]:
@@ -87,7 +106,7 @@ def unet_weights(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _weights(component: str, present: set[str], where: str) -> set[str]:
-    stem = f"{component}/{WEIGHTS[component]}"
+    stem = f"{component}/{_STEMS.get(component, 'diffusion_pytorch_model')}"
     whole, index = f"{stem}.safetensors", f"{stem}.safetensors.index.json"
     shards = {name for name in present if re.fullmatch(rf"{stem}-\d+-of-\d+\.safetensors", name)}
     if whole in present and index in present:
@@ -130,9 +149,18 @@ def read_model_index(folder: Path, *, where: str) -> dict[str, str]:
     if not file.is_file():
         raise UsageError(f"{where}: not a diffusers pipeline (no model_index.json); {SUPPORTED}")
     index = read_json(file, where=where)
-    if index.get("_class_name") != PIPELINE:
+    components = PIPELINES.get(str(index.get("_class_name")))
+    if components is None:
         raise UsageError(f"{where}: a {index.get('_class_name')!r} is not supported; {SUPPORTED}")
-    return {component: _class_of(component, index.get(component), where) for component in COMPONENTS}
+    return {
+        component: _class_of(component, accepted, index.get(component), where)
+        for component, accepted in components.items()
+    }
+
+
+def blanks_empty_prompt(folder: Path, *, where: str) -> bool:
+    """Does this SDXL pipeline take a row of zeros for the empty prompt? (diffusers' default: yes)"""
+    return bool(read_json(folder / "model_index.json", where=where).get("force_zeros_for_empty_prompt", True))
 
 
 def read_json(file: Path, *, where: str) -> dict[str, Any]:
@@ -146,8 +174,8 @@ def read_json(file: Path, *, where: str) -> dict[str, Any]:
     return value
 
 
-def _class_of(component: str, entry: object, where: str) -> str:
-    library, classes = COMPONENTS[component]
+def _class_of(component: str, accepted: tuple[str, frozenset[str]], entry: object, where: str) -> str:
+    library, classes = accepted
     match entry:
         case [str(found), str(name)] if found == library and name in classes:
             return name

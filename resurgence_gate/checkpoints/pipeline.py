@@ -5,9 +5,9 @@ Loading is strict: every tensor of the model comes from the files, and every ten
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -18,6 +18,7 @@ import transformers
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
 from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -25,7 +26,8 @@ from transformers.utils import logging
 
 from resurgence_gate.checkpoints.digest import verify
 from resurgence_gate.checkpoints.inspect import read_unet_tensors
-from resurgence_gate.checkpoints.layout import read_model_index
+from resurgence_gate.checkpoints.layout import blanks_empty_prompt, read_model_index
+from resurgence_gate.diffusion.prompts import Context, embed
 from resurgence_gate.errors import RefusedCheckpoint, ResourceError
 from resurgence_gate.vocabulary import Checkpoint
 
@@ -38,11 +40,32 @@ _IGNORABLE = ("position_ids",)  # a buffer that older text encoders saved and ne
 class DiffusionModel:
     """The parts of a Stable Diffusion model, in evaluation mode, without gradients."""
 
-    tokenizer: CLIPTokenizer
-    text_encoder: CLIPTextModel
+    tokenizers: tuple[CLIPTokenizer, ...]  # two in SDXL, else one
+    text_encoders: tuple[CLIPTextModel, ...]
     vae: AutoencoderKL
     unet: UNet2DConditionModel
     scheduler: Any  # one of `layout.SCHEDULERS`
+    blank_empty: bool = False  # SDXL: the empty prompt is a row of zeros, not an embedding
+
+    def embed(self, prompts: Sequence[str]) -> Context:
+        """The prompts as the UNet attends to them, on its device and in its precision; one row each."""
+        context = embed(list(zip(self.tokenizers, self.text_encoders, strict=True)), prompts)
+        if self.blank_empty:
+            written = torch.tensor([prompt != "" for prompt in prompts], device=context.states.device)
+            pooled = None if context.pooled is None else context.pooled * written[:, None]
+            context = replace(context, states=context.states * written[:, None, None], pooled=pooled)
+        return replace(context, pixels=self.pixels).to(self.unet.device, self.unet.dtype)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the picture to a side of a latent: 8 in every Stable Diffusion."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """[channels, height, width] at the size that the model was trained for."""
+        config = self.unet.config
+        return config.in_channels, config.sample_size, config.sample_size
 
 
 def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> DiffusionModel:
@@ -51,12 +74,20 @@ def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dty
     Raises RefusedCheckpoint.
     """
     root, ref = checkpoint.root, checkpoint.ref
+    classes = read_model_index(root, where=ref)
+    encoders = [name for name in classes if name.startswith("text_encoder")]
     model = DiffusionModel(
-        tokenizer=_load_tokenizer(root / "tokenizer", ref),
-        text_encoder=_settled(_load_text_encoder(root / "text_encoder", dtype, ref), device, ref),
+        tokenizers=tuple(
+            _load_tokenizer(root / name, ref) for name in classes if name.startswith("tokenizer")
+        ),
+        text_encoders=tuple(
+            _settled(_load_text_encoder(classes[name], root / name, dtype, ref), device, ref)
+            for name in encoders
+        ),
         vae=_settled(_load_diffuser(AutoencoderKL, root / "vae", dtype, ref), device, ref),
         unet=load_unet(checkpoint, device=device, dtype=dtype),
-        scheduler=_load_scheduler(root, ref),
+        scheduler=_load_scheduler(classes["scheduler"], root, ref),
+        blank_empty=len(encoders) > 1 and blanks_empty_prompt(root, where=ref),
     )
     verify(checkpoint)
     return model
@@ -83,11 +114,23 @@ def overlay_unet(unet: UNet2DConditionModel, file: Path) -> int:
     return count
 
 
-def to_pipeline(model: DiffusionModel) -> StableDiffusionPipeline:
-    """Diffusers' stock pipeline around the same parts, without a safety checker."""
+def to_pipeline(model: DiffusionModel) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
+    """Diffusers' stock pipeline around the same parts, without a safety checker or a watermark."""
+    if len(model.text_encoders) == 2:
+        return StableDiffusionXLPipeline(
+            tokenizer=model.tokenizers[0],
+            tokenizer_2=model.tokenizers[1],
+            text_encoder=model.text_encoders[0],
+            text_encoder_2=model.text_encoders[1],
+            vae=model.vae,
+            unet=model.unet,
+            scheduler=model.scheduler,
+            force_zeros_for_empty_prompt=model.blank_empty,
+            add_watermarker=False,
+        )
     return StableDiffusionPipeline(
-        tokenizer=model.tokenizer,
-        text_encoder=model.text_encoder,
+        tokenizer=model.tokenizers[0],
+        text_encoder=model.text_encoders[0],
         vae=model.vae,
         unet=model.unet,
         scheduler=model.scheduler,
@@ -104,15 +147,15 @@ def _load_tokenizer(folder: Path, ref: str) -> CLIPTokenizer:
         return cast(CLIPTokenizer, getattr(transformers, name).from_pretrained(folder, local_files_only=True))
 
 
-def _load_scheduler(root: Path, ref: str) -> Any:
-    kind = getattr(diffusers, read_model_index(root, where=ref)["scheduler"])
+def _load_scheduler(name: str, root: Path, ref: str) -> Any:
+    kind = getattr(diffusers, name)
     with _explained(f"{ref}: scheduler"):
         return kind.from_pretrained(root / "scheduler", local_files_only=True)
 
 
-def _load_text_encoder(folder: Path, dtype: torch.dtype, ref: str) -> CLIPTextModel:
+def _load_text_encoder(name: str, folder: Path, dtype: torch.dtype, ref: str) -> CLIPTextModel:
     # The option's name differs between transformers 4 and 5, so the type is changed afterwards.
-    return cast(CLIPTextModel, _load(CLIPTextModel, folder, ref).to(dtype=dtype))
+    return cast(CLIPTextModel, _load(getattr(transformers, name), folder, ref).to(dtype=dtype))
 
 
 def _load_diffuser(kind: Any, folder: Path, dtype: torch.dtype, ref: str) -> Any:

@@ -39,9 +39,9 @@ def resolve(ref: CheckpointRef) -> Checkpoint:
 def _folder(root: Path, ref: str) -> Checkpoint:
     if not root.is_dir():
         raise UsageError(f"{ref}: folder not found")
-    read_model_index(root, where=ref)
+    components = read_model_index(root, where=ref)
     present = (path.relative_to(root).as_posix() for path in root.glob("**/*") if path.is_file())
-    names = pipeline_files(present, where=ref)
+    names = pipeline_files(present, components, where=ref)
     check_shards(root, names, where=ref)
     files = tuple((name, hash_file(root / name)) for name in names)
     return Checkpoint(ref=ref, digest=digest_of(files), root=root, files=files)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from resurgence_gate.cli import check, policy, unlearn
+from resurgence_gate.cli import check, policy, toy, unlearn
 from resurgence_gate.cli.failures import INTERRUPTED, RESUME, Terminated, debugging, explain
 from resurgence_gate.cli.verdicts import EXIT_CODES
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.command("check", epilog=check.EPILOG)(check.check)
 app.command("unlearn", epilog=unlearn.EPILOG)(unlearn.unlearn)
+app.command("toy", epilog=toy.EPILOG)(toy.toy)
 app.add_typer(policy.app, name="policy")
 
 _EPILOG = """\b

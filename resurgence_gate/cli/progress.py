@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
 
 from resurgence_gate.execution.interface import Advance
@@ -38,7 +45,7 @@ class RichProgress:
             bars.start()
         task = bars.add_task(name, total=total)
         try:
-            yield lambda n=1: bars.advance(task, n)
+            yield _advance(bars, task, name)
         finally:
             if outermost:
                 bars.stop()
@@ -66,13 +73,13 @@ class _Lines:
         self._start, self._done, self._told = clock(), 0, 0.0
         say(f"{name}: {total} to do")
 
-    def advance(self, n: int = 1) -> None:
+    def advance(self, n: int = 1, note: str = "") -> None:
         self._done += n
         share = self._done / self._total if self._total else 1.0
         if share < 1 and share >= self._told + _STEP:
             self._told = share
             left = (self._clock() - self._start) * (1 - share) / share
-            self._say(f"{self._name}: {100 * share:.0f} %, {duration(left)} left")
+            self._say(f"{self._name}: {100 * share:.0f} %, {duration(left)} left{note and f', {note}'}")
 
     def close(self) -> None:
         spent = duration(self._clock() - self._start)
@@ -80,6 +87,13 @@ class _Lines:
         self._say(
             f"{self._name}: {'done' if whole else f'stopped at {self._done} of {self._total}'}, {spent}"
         )
+
+
+def _advance(bars: Bars, task: TaskID, name: str) -> Advance:
+    def advance(n: int = 1, note: str = "") -> None:
+        bars.update(task, advance=n, description=f"{name}, {note}" if note else name)
+
+    return advance
 
 
 def duration(seconds: float) -> str:

@@ -13,6 +13,16 @@ CROSS_ATTENTION = r"\.attn2\."
 CROSS_ATTENTION_KV = r"\.attn2\.to_[kv]\.weight$"
 SELF_ATTENTION = r"\.attn1\."
 EVERYTHING = r""
+# Which parameters a training edits, under the names of ESD's public code. Its `u` leaves out what CompVis calls
+# `out.*` and `time_embed`.
+SUBSETS: dict[str, tuple[str, ...]] = {
+    "x": (CROSS_ATTENTION,),
+    "x-strict": (CROSS_ATTENTION_KV,),
+    "self-attention": (SELF_ATTENTION,),
+    "u": (r"^(?!.*\.attn2\.)(?!conv_norm_out\.|conv_out\.|time_embedding\.)",),
+    "all-but-cross-attention": (r"^(?!.*\.attn2\.)",),
+    "full": (EVERYTHING,),
+}
 
 
 def select(unet: nn.Module, *patterns: str) -> dict[str, Tensor]:
@@ -30,9 +40,9 @@ def select(unet: nn.Module, *patterns: str) -> dict[str, Tensor]:
     return {name: p for name, p in names.items() if name in chosen}
 
 
-def train_only(unet: nn.Module, chosen: Iterable[str]) -> list[Tensor]:
-    """Freeze everything but the named parameters, and give those."""
+def train_only(unet: nn.Module, chosen: Iterable[str]) -> dict[str, nn.Parameter]:
+    """Freeze everything but the named parameters, and give those, by name."""
     wanted = set(chosen)
     for name, parameter in unet.named_parameters():
         parameter.requires_grad_(name in wanted)
-    return [p for p in unet.parameters() if p.requires_grad]
+    return {name: p for name, p in unet.named_parameters() if p.requires_grad}

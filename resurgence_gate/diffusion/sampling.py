@@ -12,6 +12,8 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from resurgence_gate.diffusion.prompts import Context
+
 
 def initial_noise(
     seeds: Sequence[int], shape: Sequence[int], device: torch.device, dtype: torch.dtype
@@ -21,13 +23,20 @@ def initial_noise(
     return torch.stack(rows).to(device, dtype)
 
 
-def guided_noise(unet: Any, z: Tensor, t: Tensor, context: Tensor, empty: Tensor, guidance: float) -> Tensor:
-    """The guided prediction [n, c, h, w] for latents `z` under `context` [n, l, d]; `empty` is [1, l, d]."""
+def predict(unet: Any, z: Tensor, t: Tensor, context: Context) -> Tensor:
+    """The UNet's output [n, c, h, w] (noise, or velocity) for latents `z` at timesteps `t` under `context`."""
+    return unet(z, t, context.states, added_cond_kwargs=context.conditions(z)).sample  # type: ignore[no-any-return]
+
+
+def guided_noise(
+    unet: Any, z: Tensor, t: Tensor, context: Context, empty: Context, guidance: float
+) -> Tensor:
+    """The guided prediction [n, c, h, w] for latents `z` under `context`; `empty` has one row."""
     if guidance == 1:
-        return unet(z, t, context).sample  # type: ignore[no-any-return]
-    both = torch.cat([empty.expand_as(context), context])
-    unconditional, conditional = unet(torch.cat([z, z]), t, both).sample.chunk(2)
-    return unconditional + guidance * (conditional - unconditional)  # type: ignore[no-any-return]
+        return predict(unet, z, t, context)
+    both = empty.repeated(len(context)).followed_by(context)
+    unconditional, conditional = predict(unet, torch.cat([z, z]), t, both).chunk(2)
+    return unconditional + guidance * (conditional - unconditional)
 
 
 @torch.no_grad()
@@ -35,8 +44,8 @@ def sample_latents(
     unet: Any,
     scheduler: DDIMScheduler,
     z: Tensor,
-    context: Tensor,
-    empty: Tensor,
+    context: Context,
+    empty: Context,
     *,
     steps: int,
     guidance: float,

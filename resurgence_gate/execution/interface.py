@@ -11,9 +11,9 @@ Result = TypeVar("Result")
 
 
 class Advance(Protocol):
-    """Says that `n` more units of the stage are done."""
+    """Says that `n` more units of the stage are done, and with `note` how it goes (`loss 0.031`)."""
 
-    def __call__(self, n: int = 1) -> None: ...  # noqa: D102
+    def __call__(self, n: int = 1, note: str = "") -> None: ...  # noqa: D102
 
 
 class Progress(Protocol):
@@ -41,5 +41,5 @@ class SilentProgress:
         yield _nothing
 
 
-def _nothing(n: int = 1) -> None:
+def _nothing(n: int = 1, note: str = "") -> None:
     pass

@@ -55,7 +55,13 @@ def pocket_uce(concepts: tuple[str, ...] = ERASED) -> Uce:
 
     Twenty concepts stand against 179 retained ones: at the published scale of 1, most of them are still drawn.
     """
-    return Uce(concepts=concepts, retain=others(concepts), templates=TEMPLATES, erase_scale=50.0)
+    return Uce(
+        concepts=concepts,
+        variant="all-positions",
+        retain=others(concepts),
+        templates=TEMPLATES,
+        erase_scale=50.0,
+    )
 
 
 def others(concepts: tuple[str, ...]) -> tuple[str, ...]:

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from resurgence_gate.checkpoints.digest import hash_file
 from resurgence_gate.checkpoints.pipeline import DiffusionModel, load_model
-from resurgence_gate.diffusion.prompts import embed
-from resurgence_gate.diffusion.sampling import encode_pictures
+from resurgence_gate.diffusion.prompts import Context
+from resurgence_gate.diffusion.sampling import encode_pictures, predict
 from resurgence_gate.errors import MeasurementError, UsageError
 from resurgence_gate.execution.interface import Advance
 from resurgence_gate.probes.interface import FineTuneTask
@@ -93,7 +93,7 @@ class _Run:
         v_prediction = self.scheduler.config.prediction_type == "v_prediction"
         target = self.scheduler.get_velocity(z, noise, t) if v_prediction else noise
         with self.autocast:
-            predicted = self.unet(noisy, t, self.context[rows]).sample
+            predicted = predict(self.unet, noisy, t, self.context[rows])
         return F.mse_loss(predicted.float(), target.float(), reduction="none").flatten(1).mean(1)
 
     @torch.no_grad()
@@ -153,8 +153,8 @@ class _Run:
             return int(opened.metadata()["step"]), state["held_out_before"].cpu()
 
 
-def _cache(task: FineTuneTask, model: DiffusionModel) -> tuple[Tensor, Tensor]:
-    """Latents [2, n, c, h, w] (as they are, mirrored) and embeddings [n, l, d], computed once."""
+def _cache(task: FineTuneTask, model: DiffusionModel) -> tuple[Tensor, Context]:
+    """Latents [2, n, c, h, w] (as they are, mirrored) and the embedded captions, computed once."""
     if len(task.data.captions) - task.data.held_out < 1:
         raise UsageError(
             f"probe {task.probe.name}: no benign picture is left to train on; "
@@ -173,8 +173,7 @@ def _cache(task: FineTuneTask, model: DiffusionModel) -> tuple[Tensor, Tensor]:
             for side in (pictures, pictures.flip(-1))
         ]
     )
-    context = embed(model.tokenizer, model.text_encoder, task.data.captions)
-    return both.float(), context.float()
+    return both.float(), model.embed(task.data.captions)
 
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

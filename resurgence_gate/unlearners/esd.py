@@ -2,46 +2,47 @@
 
 L = | eps(z_t, t, c) - ( eps0(z_t, t, "") - eta [ eps0(z_t, t, c) - eps0(z_t, t, "") ] ) |^2,
 
-eps0 the frozen base, z_t partly denoised towards c. arXiv 2303.07345.
-
-With `retain` (not in the paper) a second term holds other concepts r in place:
-
-L += w | eps(z_t', t, r) - eps0(z_t', t, r) |^2, z_t' noised pictures of r by the base.
+eps0 the frozen base, z_t partly denoised towards c. arXiv 2303.07345. Under v-prediction the same holds of v: for one
+z_t it is an affine function of eps, and the coefficients of the target add up to one.
 """
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 from torch.nn import functional as F
 
 from resurgence_gate.checkpoints.pipeline import DiffusionModel
-from resurgence_gate.diffusion.attention import CROSS_ATTENTION, CROSS_ATTENTION_KV, select, train_only
-from resurgence_gate.diffusion.prompts import embed
-from resurgence_gate.diffusion.sampling import sample_latents
-from resurgence_gate.errors import UsageError
+from resurgence_gate.diffusion.attention import SUBSETS, select, train_only
+from resurgence_gate.diffusion.prompts import Context
+from resurgence_gate.diffusion.sampling import predict
 from resurgence_gate.execution.interface import Progress
-from resurgence_gate.unlearners.interface import UnlearnedCheckpoint, recorded
+from resurgence_gate.unlearners.interface import UnlearnedCheckpoint, one_of, product
+from resurgence_gate.unlearners.latents import LatentSource, PromptGrid
+from resurgence_gate.unlearners.pictures import PicturedConcepts
+from resurgence_gate.unlearners.training import Training
 
-VARIANTS = {"x": CROSS_ATTENTION, "x-strict": CROSS_ATTENTION_KV}
 LATENTS = ("edited", "base", "noised")
 POOL = 16  # finished latents of every concept, for `noised`
-RETAINED_POOL = 2  # and of every retained concept
+HELD = 2  # and of every retained concept
 
 
 @dataclass(frozen=True, kw_only=True)
 class Esd:
-    """The 2023 recipe: ESD-x, lr 1e-5, 1,000 steps of batch 1, z_t from the model being edited.
+    """The 2023 recipe: ESD-x, Adam, lr 1e-5, 1,000 steps of batch 1, z_t from the model being edited.
 
-    `latents` says where z_t comes from: `edited` (2023: 50-step DDIM with the model being edited, guidance 3,
-    stopped at a random step), `base` (2025: the same with the frozen base) or `noised` (finished pictures of the
-    base, noised to t: much cheaper, one sampling run for the whole training).
+    `variant` names the parameters that are trained (`diffusion.attention.SUBSETS`). `latents` says where z_t comes
+    from: `edited` (2023: 50-step DDIM with the model being edited, guidance 3, stopped at a random step), `base`
+    (2025: the same with the frozen base; lr 5e-5, 200 steps) or `noised` (finished pictures of the base, noised to t:
+    much cheaper, one sampling run for the whole training). Many concepts: one is drawn for every row of a batch.
     """
+
+    method: ClassVar[str] = "esd"
 
     concepts: tuple[str, ...]
     templates: tuple[str, ...] = ("{}",)
@@ -56,129 +57,60 @@ class Esd:
     retain: tuple[str, ...] = ()
     retain_weight: float = 1.0
 
-    def unlearn(self, model: DiffusionModel, *, seed: int, progress: Progress) -> UnlearnedCheckpoint:
+    def unlearn(
+        self, model: DiffusionModel, *, seed: int, progress: Progress, scratch: Path | None = None
+    ) -> UnlearnedCheckpoint:
         """Train a copy of the UNet; every step draws from a generator seeded by (seed, step)."""
-        self._validate()
-        return _Training(self, model, seed).run(progress)
-
-    def _validate(self) -> None:
-        if self.variant not in VARIANTS:
-            raise UsageError(f"ESD variant {self.variant!r} is unknown; choose {' or '.join(VARIANTS)}")
-        if self.latents not in LATENTS:
-            raise UsageError(f"ESD latents {self.latents!r} are unknown; choose {', '.join(LATENTS)}")
+        patterns = one_of("variant", self.variant, SUBSETS)
+        one_of("latents", self.latents, dict.fromkeys(LATENTS))
+        return _Run(self, model, seed, patterns).train(progress, scratch)
 
 
-def esd_target(base: Any, z: Tensor, t: Tensor, context: Tensor, empty: Tensor, eta: float) -> Tensor:
+def esd_target(base: Any, z: Tensor, t: Tensor, context: Context, empty: Context, eta: float) -> Tensor:
     """eps0(z, t, "") - eta [eps0(z, t, c) - eps0(z, t, "")], [n, c, h, w]."""
-    both = torch.cat([empty.expand_as(context), context])
+    both = empty.repeated(len(context)).followed_by(context)
     with torch.no_grad():
-        unconditional, conditional = base(torch.cat([z, z]), torch.cat([t, t]), both).sample.chunk(2)
-    return unconditional - eta * (conditional - unconditional)  # type: ignore[no-any-return]
+        unconditional, conditional = predict(base, torch.cat([z, z]), torch.cat([t, t]), both).chunk(2)
+    return unconditional - eta * (conditional - unconditional)
 
 
-class _Training:
-    def __init__(self, recipe: Esd, model: DiffusionModel, seed: int) -> None:
+class _Run:
+    def __init__(self, recipe: Esd, model: DiffusionModel, seed: int, patterns: tuple[str, ...]) -> None:
         self.recipe, self.seed = recipe, seed
         self.base: Any = model.unet
         self.student: Any = copy.deepcopy(model.unet)
-        self.names = list(select(self.student, VARIANTS[recipe.variant]))
-        self.parameters = train_only(self.student, self.names)
-        self.optimizer = torch.optim.Adam(self.parameters, lr=recipe.lr)
-        self.scheduler = DDIMScheduler.from_config(model.scheduler.config)
-        self.device, self.dtype = model.unet.device, model.unet.dtype
-        self.context = self._embed(model, recipe.concepts)
-        self.retained = self._embed(model, recipe.retain)
-        self.empty = embed(model.tokenizer, model.text_encoder, [""]).to(self.device, self.dtype)
-        config = model.unet.config
-        self.shape = (config.in_channels, config.sample_size, config.sample_size)
+        self.parameters = train_only(self.student, select(self.student, *patterns))
+        self.source = LatentSource.of(model, guidance=recipe.guidance)
+        self.prompts = PromptGrid.of(model, recipe.concepts, recipe.templates)
+        self.pictures = self._pictured(self.prompts, POOL) if recipe.latents == "noised" else None
+        held = PromptGrid.of(model, recipe.retain, recipe.templates) if recipe.retain else None
+        self.held = self._pictured(held, HELD) if held else None
 
-    def run(self, progress: Progress) -> UnlearnedCheckpoint:
-        pool = self._pool(self.context, POOL) if self.recipe.latents == "noised" else None
-        kept = self._pool(self.retained, RETAINED_POOL)
-        with progress.stage("ESD", self.recipe.steps) as advance:
-            for step in range(self.recipe.steps):
-                self._step(step, pool, kept)
-                advance()
-        state = dict(self.student.named_parameters())
-        return UnlearnedCheckpoint(
-            tensors={name: state[name].detach() for name in self.names},
-            recipe=recorded(self.recipe, method="esd", seed=self.seed),
-        )
+    def train(self, progress: Progress, scratch: Path | None) -> UnlearnedCheckpoint:
+        Training(
+            name="ESD",
+            parameters=self.parameters,
+            optimizer=torch.optim.Adam(self.parameters.values(), lr=self.recipe.lr),
+            loss=self._loss,
+            steps=self.recipe.steps,
+            seed=self.seed,
+        ).run(progress, scratch)
+        return product(self.recipe, self.parameters, seed=self.seed)
 
-    def _step(self, step: int, pool: Tensor | None, kept: Tensor) -> None:
-        g = torch.Generator().manual_seed((self.seed * 1_000_003 + step) % 2**63)
-        concepts, context = self._prompts(self.context, g)
-        z, t = self._noised(pool, concepts, g) if pool is not None else self._sampled(context, g)
-        target = esd_target(self.base, z, t, context, self.empty, self.recipe.eta)
-        loss = F.mse_loss(self.student(z, t, context).sample.float(), target.float())
-        if len(kept):
-            concepts, context = self._prompts(self.retained, g)
-            z, t = self._noised(kept, concepts, g)
-            with torch.no_grad():
-                target = self.base(z, t, context).sample
-            held = F.mse_loss(self.student(z, t, context).sample.float(), target.float())
-            loss = loss + self.recipe.retain_weight * held
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+    def _loss(self, step: int, g: torch.Generator) -> Tensor:
+        z, t, context = self._latents(g)
+        target = esd_target(self.base, z, t, context, self.source.empty, self.recipe.eta)
+        loss = F.mse_loss(predict(self.student, z, t, context).float(), target.float())
+        if self.held is not None:
+            loss = loss + self.recipe.retain_weight * self.held.drift(self.student, self.recipe.batch, g)
+        return loss
 
-    def _embed(self, model: DiffusionModel, concepts: tuple[str, ...]) -> Tensor:
-        """Embeddings [concepts, templates, positions, width]."""
-        templates = self.recipe.templates
-        prompts = [t.replace("{}", c) for c in concepts for t in templates]
-        states = embed(model.tokenizer, model.text_encoder, [*prompts, ""])[:-1]
-        return states.to(self.device, self.dtype).view(len(concepts), len(templates), *states.shape[1:])
-
-    def _prompts(self, contexts: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Concepts [batch] drawn uniformly, and for each the embedding of one of its prompts."""
-        size = (self.recipe.batch,)
-        concepts = torch.randint(contexts.shape[0], size, generator=g)
-        return concepts, contexts[concepts, torch.randint(contexts.shape[1], size, generator=g)]
-
-    def _sampled(self, context: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
-        """z_t from a DDIM run that stops at a random step, and t uniform within that step's interval."""
-        steps = self.recipe.sampling_steps
-        interval = self.scheduler.config.num_train_timesteps // steps
-        stop = int(torch.randint(steps, (1,), generator=g))
-        noise = torch.randn((len(context), *self.shape), generator=g).to(self.device, self.dtype)
+    def _latents(self, g: torch.Generator) -> tuple[Tensor, Tensor, Context]:
+        if self.pictures is not None:
+            return self.pictures.noised(self.recipe.batch, g)
+        _, context = self.prompts.draw(self.recipe.batch, g)
         unet = self.student if self.recipe.latents == "edited" else self.base
-        z = sample_latents(
-            unet,
-            self.scheduler,
-            noise,
-            context,
-            self.empty,
-            steps=steps,
-            guidance=self.recipe.guidance,
-            stop=stop,
-        )
-        low = (steps - 1 - stop) * interval
-        t = torch.randint(low, low + interval, (len(context),), generator=g)
-        return z, t.to(self.device)
+        return (*self.source.partly_denoised(unet, context, g, steps=self.recipe.sampling_steps), context)
 
-    def _noised(self, pool: Tensor, concepts: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A finished picture of the base, noised to a uniform t."""
-        z = pool[concepts, torch.randint(pool.shape[1], concepts.shape, generator=g)]
-        t = torch.randint(self.scheduler.config.num_train_timesteps, concepts.shape, generator=g)
-        noise = torch.randn(z.shape, generator=g).to(self.device, self.dtype)
-        return self.scheduler.add_noise(z, noise, t), t.to(self.device)
-
-    def _pool(self, contexts: Tensor, count: int) -> Tensor:
-        """Finished latents [concepts, count, c, h, w] of the base, its prompts in turn."""
-        g = torch.Generator().manual_seed(self.seed)
-        turns = torch.arange(count) % contexts.shape[1]
-        flat = contexts[:, turns].flatten(0, 1)
-        parts = [
-            sample_latents(
-                self.base,
-                self.scheduler,
-                torch.randn((len(part), *self.shape), generator=g).to(self.device, self.dtype),
-                part,
-                self.empty,
-                steps=20,
-                guidance=self.recipe.guidance,
-            )
-            for part in flat.split(64)
-            if len(part)
-        ]
-        return torch.cat(parts).unflatten(0, (-1, count)) if parts else flat.new_zeros(0)
+    def _pictured(self, prompts: PromptGrid, count: int) -> PicturedConcepts:
+        return PicturedConcepts(self.base, prompts, self.source, count=count, seed=self.seed)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 from safetensors.torch import save_file
 from torch import Tensor
 
 from resurgence_gate import __version__
 from resurgence_gate.checkpoints.pipeline import DiffusionModel
+from resurgence_gate.errors import UsageError
 from resurgence_gate.execution.interface import Progress
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +43,35 @@ class UnlearnedCheckpoint:
 
 
 class Recipe(Protocol):
-    """Everything that determines the product, given the model and the seed."""
+    """Everything that determines the product, given the model and the seed: a frozen dataclass."""
 
-    def unlearn(self, model: DiffusionModel, *, seed: int, progress: Progress) -> UnlearnedCheckpoint:
-        """Make the edited tensors. Raises UsageError if the model has no parameter that the recipe edits."""
+    method: ClassVar[str]
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """What is erased, 1 to 100 names."""
+        ...
+
+    def unlearn(
+        self, model: DiffusionModel, *, seed: int, progress: Progress, scratch: Path | None = None
+    ) -> UnlearnedCheckpoint:
+        """Make the edited tensors; `model` stays as it is. What is half done is kept in `scratch`, if given.
+
+        Raises UsageError for a setting that there is not, and if the model has no parameter that the recipe edits.
+        """
         ...
 
 
-def recorded(recipe: object, *, method: str, seed: int) -> dict[str, object]:
-    """The recipe as it goes into the header."""
-    return {"method": method, "seed": seed, **asdict(recipe)}  # type: ignore[call-overload]
+def product(recipe: Recipe, tensors: Mapping[str, Tensor], *, seed: int) -> UnlearnedCheckpoint:
+    """The edited tensors with the recipe that made them."""
+    return UnlearnedCheckpoint(
+        tensors={name: tensor.detach() for name, tensor in tensors.items()},
+        recipe={"method": recipe.method, "seed": seed, **asdict(recipe)},  # type: ignore[call-overload]
+    )
+
+
+def one_of(what: str, chosen: str, known: Mapping[str, T]) -> T:
+    """`known[chosen]`. Raises UsageError with what there is."""
+    if chosen not in known:
+        raise UsageError(f"{what} {chosen!r} is unknown; choose {', '.join(known)}")
+    return known[chosen]

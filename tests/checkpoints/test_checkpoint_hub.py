@@ -93,7 +93,7 @@ def test_a_repository_of_another_kind_is_told_what_is_supported(hub: FakeHub, mo
     (model / "model_index.json").unlink()
     error = failure()
     assert isinstance(error, UsageError)
-    assert "supported: StableDiffusionPipeline" in str(error)
+    assert "supported: folders of StableDiffusionPipeline" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_it_draws_what_the_stock_pipeline_draws(tmp_path: Path, prediction_type:
 
 def test_models_are_for_evaluation_in_the_dtype_asked_for(tiny: Path) -> None:
     model = load(Folder(path=tiny), torch.float16)
-    for part in (model.text_encoder, model.vae, model.unet):
+    for part in (*model.text_encoders, model.vae, model.unet):
         assert not part.training
         assert {(p.dtype, p.requires_grad) for p in part.parameters()} == {(torch.float16, False)}
 
@@ -125,7 +125,7 @@ def test_sharded_weights_load(tiny: Path, model: Path) -> None:
 
 
 def test_the_tiny_tokenizer_knows_its_words_and_spells_all_others(tiny: Path) -> None:
-    tokenizer = load(Folder(path=tiny)).tokenizer
+    tokenizer = load(Folder(path=tiny)).tokenizers[0]
     assert tokenizer.tokenize("a photo of a ship") == ["a</w>", "photo</w>", "of</w>", "a</w>", "ship</w>"]
     for text in ("xylophone zebra", "ships, cats & co!", "été 24"):
         numbers = tokenizer(text, add_special_tokens=False).input_ids

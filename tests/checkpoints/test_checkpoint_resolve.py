@@ -53,10 +53,12 @@ def test_the_digest_changes_with_one_byte_of_any_file(tiny: Path, model: Path) -
 
 
 def test_a_folder_of_another_kind_is_told_what_is_supported(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no model_index.json.*supported: StableDiffusionPipeline"):
+    with pytest.raises(
+        UsageError, match=r"no model_index.json.*supported: folders of StableDiffusionPipeline"
+    ):
         resolve(Folder(path=tmp_path))
-    edit_index(model, _class_name="StableDiffusionXLPipeline")
-    with pytest.raises(UsageError, match=r"'StableDiffusionXLPipeline' is not supported; supported:"):
+    edit_index(model, _class_name="StableDiffusion3Pipeline")
+    with pytest.raises(UsageError, match=r"'StableDiffusion3Pipeline' is not supported; supported:"):
         resolve(Folder(path=model))
 
 

@@ -17,6 +17,7 @@ PAGES = {
     "help": [],
     "check": ["check"],
     "unlearn": ["unlearn"],
+    "toy": ["toy"],
     "policy": ["policy"],
     "policy-validate": ["policy", "validate"],
     "policy-show": ["policy", "show"],
@@ -33,6 +34,7 @@ HEAVY = (
     "huggingface_hub",
     "yaml",
     "PIL",
+    "matplotlib",
 )
 
 

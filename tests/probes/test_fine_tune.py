@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from resurgence_gate.checkpoints.pipeline import load_model, load_unet
 from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.diffusion.attention import CROSS_ATTENTION, select
+from resurgence_gate.diffusion.sampling import predict
 from resurgence_gate.errors import MeasurementError, UsageError
 from resurgence_gate.execution.interface import SilentProgress
 from resurgence_gate.policy.schema import CrossAttentionFineTune, FullFineTune, LoraFineTune
@@ -144,7 +145,7 @@ def test_the_loss_is_that_of_diffusers_example(task, tmp_path):
     model = load_model(task.checkpoint, device=torch.device("cpu"), dtype=torch.float32)
     alphas = model.scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
     noisy = alphas.sqrt() * z + (1 - alphas).sqrt() * noise
-    predicted = model.unet(noisy, t, run_.context[rows]).sample
+    predicted = predict(model.unet, noisy, t, run_.context[rows])
     expected = F.mse_loss(predicted, noise)
     assert torch.isclose(run_._losses(z, rows, t, noise).mean(), expected, atol=1e-5)
 

@@ -6,7 +6,7 @@ import torch
 
 from resurgence_gate.checkpoints.pipeline import load_model
 from resurgence_gate.checkpoints.resolve import resolve
-from resurgence_gate.diffusion.prompts import embed
+from resurgence_gate.diffusion.sampling import predict
 from resurgence_gate.execution.interface import SilentProgress
 from resurgence_gate.testing import tiny_model_folder
 from resurgence_gate.unlearners.esd import Esd
@@ -17,7 +17,7 @@ def test_retained_concepts_move_less_when_they_are_held(tmp_path):
     checkpoint = resolve(Folder(path=tiny_model_folder(tmp_path / "model")))
     model = load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32)
     plain = Esd(concepts=("cat",), steps=25, batch=4, lr=3e-3, latents="noised")
-    context = embed(model.tokenizer, model.text_encoder, ["dog"]).expand(8, -1, -1)
+    context = model.embed(["dog"] * 8)
     z, t = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(1)), torch.full((8,), 500)
 
     def moved(recipe):
@@ -25,6 +25,8 @@ def test_retained_concepts_move_less_when_they_are_held(tmp_path):
         student = load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32).unet
         student.load_state_dict(student.state_dict() | tensors)
         with torch.no_grad():
-            return float((student(z, t, context).sample - model.unet(z, t, context).sample).square().mean())
+            return float(
+                (predict(student, z, t, context) - predict(model.unet, z, t, context)).square().mean()
+            )
 
     assert moved(replace(plain, retain=("dog",), retain_weight=4.0)) < moved(plain)
