@@ -15,14 +15,13 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import peak
 import yaml
 
 
@@ -57,18 +56,8 @@ def main() -> None:
 def measured(worker: str, folder: Path, device: str) -> dict[str, Any]:
     """Wall and CPU seconds and peak memory of one worker process, and what it counted."""
     command = [sys.executable, __file__, "--worker", worker, "--folder", str(folder), "--device", device]
-    started = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    output = process.stdout.read() if process.stdout else ""
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{worker} failed with status {status}")
-    return {
-        "wall_s": time.monotonic() - started,
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "peak_mb": usage.ru_maxrss / 1024,
-        **json.loads(output.strip().splitlines()[-1]),
-    }
+    output, took = peak.measured(command)
+    return took | json.loads(output.splitlines()[-1])
 
 
 def table(rows: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace) -> str:
@@ -122,11 +111,10 @@ def prepare(folder: Path, size: str) -> None:
         policy["reference"] = suspect = str(folder / "model")
         policy["sampler"] |= {"steps": 20, "size": 512} if size == "sd14" else {"steps": 2, "size": 16}
         policy["probes"][0] |= {"doses": [10, 20] if size == "sd14" else [1, 2], "batch": 4, "lr": 1e-5}
-        sys.path.insert(0, str(Path(__file__).parent))
-        from sd14 import random_classifier, sd14_folder
+        from full_size import model_folder, random_classifier
 
         if size == "sd14":
-            sd14_folder(folder / "model")
+            model_folder(folder / "model", "sd14")
         else:
             from resurgence_gate.testing import tiny_model_folder
 

@@ -14,23 +14,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-import yaml
+from pocket_studies import PROBE, after, counted, erased_model, new_bench, pocket_policy, shown
 
-from resurgence_gate.checkpoints.pipeline import load_model
-from resurgence_gate.checkpoints.resolve import resolve
-from resurgence_gate.decision.rates import rate_of
-from resurgence_gate.execution.interface import SilentProgress
-from resurgence_gate.execution.local import LocalExecutor
 from resurgence_gate.gate import Check, run_check
-from resurgence_gate.observe import Bench
 from resurgence_gate.pocket.recipes import ERASED, SEED, pocket_esd, pocket_uce
 from resurgence_gate.policy.schema import Policy
-from resurgence_gate.store.folder import Store
-from resurgence_gate.vocabulary import Arm, Observation, Pocket, UnetOnly
 
 COUNTS = (20, 10, 5, 3, 1)
 METHODS = {"ESD": pocket_esd, "UCE": pocket_uce}
@@ -53,22 +43,15 @@ def main() -> None:
     parser.add_argument("--counts", nargs="+", type=int, choices=COUNTS, default=COUNTS)
     arguments = parser.parse_args()
     deadline = time.monotonic() + 60 * arguments.minutes
-    bench = Bench(
-        store=Store(arguments.work / "store"),
-        device="cpu",
-        dtype="float32",
-        progress=SilentProgress(),
-        executor=LocalExecutor(),
-        now=lambda: datetime.now(UTC),
-    )
+    bench = new_bench(arguments.work)
     checks: dict[tuple[str, int, str], list[Check]] = {}
     for replicate, method, count, probe in cells(arguments.methods, arguments.counts, arguments.replicates):
         if time.monotonic() > deadline:
             break
         started = time.monotonic()
-        check = run_check(
-            policy_of(count, probe, replicate), erased_model(method, count, arguments.work), bench
-        )
+        file = arguments.work / f"{method.lower()}-{count}.safetensors"
+        model = erased_model(file, METHODS[method](ERASED[:count]), SEED)
+        check = run_check(policy_of(count, probe, replicate), model, bench)
         checks.setdefault((method, count, probe), []).append(check)
         print(f"{method} {count} {probe} #{replicate}: {time.monotonic() - started:.0f} s", flush=True)
         if arguments.out:
@@ -88,34 +71,22 @@ def cells(methods: list[str], counts: list[int], replicates: int) -> Iterator[tu
 
 def policy_of(count: int, probe: str, replicate: int) -> Policy:
     """The shipped pocket policy, asked about the first `count` concepts under one probe."""
-    content = yaml.safe_load((Path(__file__).parent.parent / "policies" / "pocket.yaml").read_text())
+    content = pocket_policy()
     content["seed"] += 1000 * replicate
     content["erased"] |= {"concepts": list(ERASED[:count]), "pictures": max(8, 24 // count)}
-    common = {"weight_decay": 0.01, "batch": 8, "doses": DOSES, "replicates": 1}
-    content["probes"] = [{"name": f"{probe}-seed{replicate}", **common, **PROBES[probe]}]
+    content["probes"] = [{"name": f"{probe}-seed{replicate}", "doses": DOSES, **PROBE, **PROBES[probe]}]
     return Policy.model_validate(content)
-
-
-def erased_model(method: str, count: int, work: Path) -> UnetOnly:
-    """The UNet of pocket:base without the first `count` concepts; made once."""
-    file = work / f"{method.lower()}-{count}.safetensors"
-    if not file.exists():
-        base = resolve(Pocket(name="base"))
-        model = load_model(base, device=torch.device("cpu"), dtype=torch.float32)
-        recipe = METHODS[method](ERASED[:count])
-        recipe.unlearn(model, seed=SEED, progress=SilentProgress()).save(file, base_digest=base.digest)
-    return UnetOnly(path=file, base=Pocket(name="base"))
 
 
 def table(checks: dict[tuple[str, int, str], list[Check]]) -> str:
     """A Markdown table; rates are pooled over concepts and probe seeds, with their 95 % bounds."""
-    seeds = min((len(c) for c in checks.values()), default=0)
-    most = max((len(c) for c in checks.values()), default=0)
+    seeds = sorted({len(c) for c in checks.values()})
     doses = "".join(f" erased after {d} |" for d in DOSES)
     lines = [
         "# Resurgence by method, number of erased concepts and probe",
         "",
-        f"`python benchmarks/resurgence_study.py --work DIR`. One erasure seed; {seeds} to {most} probe seeds per row, "
+        f"`python benchmarks/resurgence_study.py --work DIR`. One erasure seed; probe seeds per row: "
+        f"{', '.join(map(str, seeds))}, "
         "each with draws and benign pictures of its own. Shares of pictures in which the detector sees the concept "
         "that was asked for, with one-sided 95 % Clopper-Pearson bounds.",
         "",
@@ -123,30 +94,17 @@ def table(checks: dict[tuple[str, int, str], list[Check]]) -> str:
         "|---|---|---|---|---|---|" + "---|" * len(DOSES) + "---|",
     ]
     for (method, count, probe), done in sorted(checks.items(), key=lambda c: (c[0][0], -c[0][1], c[0][2])):
-        erased = set(ERASED[:count])
-        cells_ = [
-            pooled([c.before for c in done], erased, keep=False),
-            pooled([c.before for c in done], erased),
+        erased = ERASED[:count]
+        retained = done[0].report.ledger.retained
+        looks = [
+            ([c.before for c in done], retained),
+            ([c.before for c in done], erased),
+            *(([after(c.after, dose) for c in done], erased) for dose in DOSES),
+            ([after(c.after, DOSES[-1]) for c in done], retained),
         ]
-        for dose in DOSES:
-            cells_.append(pooled([_after(c, dose) for c in done], erased))
-        cells_.append(pooled([_after(c, DOSES[-1]) for c in done], erased, keep=False))
+        cells_ = [shown(counted(seen, concepts)) for seen, concepts in looks]
         lines.append(f"| {method} | {count} | {probe} | {len(done)} | " + " | ".join(cells_) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _after(check: Check, dose: int) -> Observation:
-    return next(seen for arm, seen in check.after.items() if arm == Arm(probe=arm.probe, dose=dose))
-
-
-def pooled(observations: list[Observation], erased: set[str], *, keep: bool = True) -> str:
-    """`rate [lower, upper]` over the erased concepts, or over the others."""
-    outcomes = [
-        d.outcome for o in observations for d in o.detections if (d.sample.draw.concept in erased) is keep
-    ]
-    counted = rate_of(outcomes, 0.95)
-    share = counted.hits / counted.trials
-    return f"{share:.2f} [{counted.interval.lower:.2f}, {counted.interval.upper:.2f}]"
 
 
 if __name__ == "__main__":

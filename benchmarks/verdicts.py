@@ -22,6 +22,7 @@ from resurgence_gate.execution.interface import SilentProgress
 from resurgence_gate.execution.local import LocalExecutor
 from resurgence_gate.gate import run_check
 from resurgence_gate.observe import Bench
+from resurgence_gate.pocket.build.erase import MODELS
 from resurgence_gate.policy.load import load_policy
 from resurgence_gate.policy.schema import Policy
 from resurgence_gate.store.folder import Store, default_store
@@ -63,9 +64,7 @@ def cases(scratch: Path) -> list[tuple[str, CheckpointRef, Policy]]:
     policy = load_policy("pocket")
     blind = policy.model_copy(update={"detector": policy.detector.model_copy(update={"min_score": 1.0})})
     return [
-        ("`pocket:esd`", parse_ref("pocket:esd"), policy),
-        ("`pocket:uce`", parse_ref("pocket:uce"), policy),
-        ("`pocket:uce-strong`", parse_ref("pocket:uce-strong"), policy),
+        *((f"`pocket:{name}`", parse_ref(f"pocket:{name}"), policy) for name in MODELS),
         ("`pocket:base`, never erased", parse_ref("pocket:base"), policy),
         ("a UNet of random weights", random_unet(scratch / "random.safetensors"), policy),
         ("`pocket:esd` under a detector that never says yes", parse_ref("pocket:esd"), blind),

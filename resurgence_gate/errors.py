@@ -4,12 +4,13 @@
 GateError                       exit code
 ├── UsageError                  2   a wrong option, name or combination
 │   ├── PolicyError             2   the policy file is invalid (file:line:column)
+│   ├── RecipeError             2   the recipe file is invalid (file:line:column)
 │   └── EmptyPolicy             2   a policy without rules approves nothing
 ├── InfrastructureError         3   worth retrying: Hub, memory, disk
 │   ├── HubError                3
 │   └── ResourceError           3   out of memory, disk full
 ├── RefusedCheckpoint          12   the files are unsafe or not what they claim to be
-└── MeasurementError            1   what was measured contradicts itself: a mistake in the tool
+└── MeasurementError            1   no verdict: what was measured contradicts itself, or a fine-tune diverged
 ```
 """
 
@@ -30,6 +31,10 @@ class UsageError(GateError):
 
 class PolicyError(UsageError):
     """The policy does not say something that can be measured and judged."""
+
+
+class RecipeError(UsageError):
+    """The recipe does not say how to unlearn by its method."""
 
 
 class EmptyPolicy(UsageError):
@@ -57,4 +62,4 @@ class RefusedCheckpoint(GateError):
 
 
 class MeasurementError(GateError):
-    """What was measured contradicts itself: unpaired draws, impossible counts, one thing measured twice."""
+    """Nothing can be concluded: unpaired draws, one thing measured twice, a fine-tune that diverged."""

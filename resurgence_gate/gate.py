@@ -10,6 +10,8 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from resurgence_gate import __version__
 from resurgence_gate.checkpoints.ref import parse_ref
 from resurgence_gate.checkpoints.resolve import resolve
@@ -143,15 +145,22 @@ def provenance(bench: Bench) -> Provenance:
 def contact_triples(check: Check, bench: Bench) -> list[tuple[str, tuple[Outcome, ...], tuple[Any, ...]]]:
     """For every erased concept its first draw: (concept, outcomes, pictures [h, w, 3]) of reference, before, after.
 
-    `after` is the last dose of the first probe. The first draw is shown, not the most telling one.
+    `after` is the last dose of the first probe, or an empty frame if none was run. The first draw is shown, not
+    the most telling one.
     """
-    last = _arm_to_show(list(check.after))
-    looks = (check.control, check.before, check.after[last])
+    looks = [check.control, check.before]
+    if check.after:
+        looks.append(check.after[_arm_to_show(list(check.after))])
     triples = []
     for concept in check.report.ledger.erased:
         index = next(i for i, draw in enumerate(check.draws) if draw.concept == concept)
         outcomes = tuple(look.detections[index].outcome for look in looks)
         pictures = tuple(picture(look, index, bench).permute(1, 2, 0).numpy() for look in looks)
+        if not check.after:
+            outcomes, pictures = (
+                (*outcomes, Outcome.UNDETERMINED),
+                (*pictures, np.full_like(pictures[0], 255)),
+            )
         triples.append((concept, outcomes, pictures))
     return triples
 
@@ -162,6 +171,8 @@ def _arm_to_show(arms: Sequence[Arm]) -> Arm:
 
 
 def _tasks(suspect: Checkpoint, data: BenignSet, policy: Policy, bench: Bench) -> Iterator[FineTuneTask]:
+    if not data.trainable:
+        return  # every picture was contaminated, which is for RG005 to say
     for probe in policy.probes:
         for replicate in range(probe.replicates):
             yield FineTuneTask(

@@ -10,13 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resurgence_gate import __version__
 from resurgence_gate.detectors.registry import LocatedDetector, locate_detector, open_detector
 from resurgence_gate.execution.interface import Executor, Progress
 from resurgence_gate.policy.schema import Policy, Sampler
 from resurgence_gate.store.folder import Store
 from resurgence_gate.store.journal import Journal
 from resurgence_gate.store.keys import content_key
+from resurgence_gate.store.versions import made_with
 from resurgence_gate.vocabulary import Checkpoint, Detection, Draw, Observation, Outcome, Sample
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _pictures_key(checkpoint: Checkpoint, draws: Sequence[Draw], sampler: Sample
     return content_key(
         {
             "kind": "pictures",
-            "version": __version__,
+            "made_with": made_with(),
             "checkpoint": checkpoint.digest,
             "sampler": sampler,
             "draws": draws,
@@ -146,7 +146,7 @@ def _detect(
             with bench.store.create(key) as folder:
                 (folder / "detections.json").write_text(json.dumps(records))
             _narrate("detections", located.name, key, bench)
-        yield from _read_detections(bench.store.find(key), draws, located.name)
+        yield from _read_detections(bench.store.require(key), draws, located.name)
 
 
 def _judge(detector: Any, pictures: dict[str, Tensor], draws: Sequence[Draw]) -> list[dict[str, Any]]:
@@ -182,9 +182,7 @@ def _judge(detector: Any, pictures: dict[str, Tensor], draws: Sequence[Draw]) ->
     return records
 
 
-def _read_detections(folder: Path | None, draws: Sequence[Draw], detector: str) -> Iterator[Detection]:
-    if folder is None:
-        raise RuntimeError("the store lost detections right after they were written")
+def _read_detections(folder: Path, draws: Sequence[Draw], detector: str) -> Iterator[Detection]:
     records = json.loads((folder / "detections.json").read_text())
     for draw, record in zip(draws, records, strict=True):
         yield Detection(
@@ -204,7 +202,4 @@ def _narrate(event: str, stage: str, key: str, bench: Bench) -> None:
 def _load(store: Store, key: str) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
-    folder = store.find(key)
-    if folder is None:
-        raise RuntimeError(f"the store lost the pictures {key}")
-    return load_file(folder / "pictures.safetensors")
+    return load_file(store.require(key) / "pictures.safetensors")

@@ -18,17 +18,72 @@ def tiny_model_folder(path: Path, *, seed: int = 0, prediction_type: str = "epsi
     """
     import torch
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
-    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     from resurgence_gate.checkpoints.published import name_as_published
 
-    if path.is_dir() and any(path.iterdir()):
-        raise FileExistsError(f"{path} is not empty")
+    _require_empty(path)
     tokenizer = _tokenizer(path / "tokenizer")
     with torch.random.fork_rng(devices=[]):  # initial weights come from torch's global generator
         torch.manual_seed(seed)
         text_encoder, vae, unet = _text_encoder(tokenizer), _vae(), _unet(prediction_type)
-    scheduler = DDIMScheduler(
+    pipeline = StableDiffusionPipeline(
+        tokenizer=tokenizer,
+        text_encoder=text_encoder,
+        vae=vae,
+        unet=unet,
+        scheduler=_scheduler(prediction_type),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(path, safe_serialization=True)
+    name_as_published(path / "text_encoder" / "model.safetensors")
+    return path
+
+
+def tiny_sdxl_folder(path: Path, *, seed: int = 0, blank_empty: bool = True) -> Path:
+    """Write an SDXL model of about 145,000 parameters to `path`, as diffusers would save it.
+
+    Like `tiny_model_folder`, with two text encoders whose tokenizers pad differently. `blank_empty` is the pipeline's
+    `force_zeros_for_empty_prompt`.
+    """
+    import torch
+    from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
+
+    from resurgence_gate.checkpoints.published import name_as_published
+
+    _require_empty(path)
+    tokenizers = (_tokenizer(path / "tokenizer"), _tokenizer(path / "tokenizer_2", pad="!"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoders = (_text_encoder(tokenizers[0], layers=2), _projecting_text_encoder(tokenizers[1]))
+        vae, unet = _vae(), _sdxl_unet()
+    pipeline = StableDiffusionXLPipeline(
+        tokenizer=tokenizers[0],
+        tokenizer_2=tokenizers[1],
+        text_encoder=encoders[0],
+        text_encoder_2=encoders[1],
+        vae=vae,
+        unet=unet,
+        scheduler=_scheduler("epsilon"),
+        force_zeros_for_empty_prompt=blank_empty,
+        add_watermarker=False,
+    )
+    pipeline.save_pretrained(path, safe_serialization=True)
+    name_as_published(path / "text_encoder" / "model.safetensors")
+    name_as_published(path / "text_encoder_2" / "model.safetensors")
+    return path
+
+
+def _require_empty(path: Path) -> None:
+    if path.is_dir() and any(path.iterdir()):
+        raise FileExistsError(f"{path} is not empty")
+
+
+def _scheduler(prediction_type: str) -> Any:
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+    return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
@@ -37,19 +92,6 @@ def tiny_model_folder(path: Path, *, seed: int = 0, prediction_type: str = "epsi
         steps_offset=1,
         prediction_type=prediction_type,
     )
-    pipeline = StableDiffusionPipeline(
-        tokenizer=tokenizer,
-        text_encoder=text_encoder,
-        vae=vae,
-        unet=unet,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.save_pretrained(path, safe_serialization=True)
-    name_as_published(path / "text_encoder" / "model.safetensors")
-    return path
 
 
 def _unet(prediction_type: str) -> Any:
@@ -71,6 +113,28 @@ def _unet(prediction_type: str) -> Any:
     )
 
 
+def _sdxl_unet() -> Any:
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        cross_attention_dim=16 + 24,
+        attention_head_dim=(1, 2),
+        transformer_layers_per_block=(1, 2),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=12 + 6 * 4,
+    )
+
+
 def _vae() -> Any:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
@@ -85,25 +149,36 @@ def _vae() -> Any:
     )
 
 
-def _text_encoder(tokenizer: Any) -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModel
+def _text_encoder(tokenizer: Any, layers: int = 1) -> Any:
+    from transformers import CLIPTextModel
 
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            max_position_embeddings=LENGTH,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+    return CLIPTextModel(_text_config(tokenizer, width=16, layers=layers))
+
+
+def _projecting_text_encoder(tokenizer: Any) -> Any:
+    from transformers import CLIPTextModelWithProjection
+
+    return CLIPTextModelWithProjection(_text_config(tokenizer, width=24, layers=2, projected=12))
+
+
+def _text_config(tokenizer: Any, *, width: int, layers: int, projected: int = 512) -> Any:
+    from transformers import CLIPTextConfig
+
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        max_position_embeddings=LENGTH,
+        projection_dim=projected,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
 
 
-def _tokenizer(folder: Path) -> Any:
+def _tokenizer(folder: Path, *, pad: str = "<|endoftext|>") -> Any:
     """A CLIP tokenizer over a byte-pair encoding that is learned from `WORDS`; other words become letters."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
@@ -125,4 +200,4 @@ def _tokenizer(folder: Path) -> Any:
     vocab = {token: number for number, token in enumerate(tokens)}
     (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=LENGTH)
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=LENGTH, pad_token=pad)

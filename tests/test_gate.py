@@ -5,11 +5,15 @@ import dataclasses
 import pytest
 from fakes.assay import ERASED, tiny_bench, tiny_policy
 
+from resurgence_gate import gate
 from resurgence_gate import observe as observing
 from resurgence_gate.checkpoints import pipeline
 from resurgence_gate.gate import contact_triples, derived_seed, plan_draws, run_check
+from resurgence_gate.policy.schema import ProbeContaminated
+from resurgence_gate.probes.benign_data import select_clean
+from resurgence_gate.report import to_markdown
 from resurgence_gate.testing import tiny_model_folder
-from resurgence_gate.vocabulary import Folder, Outcome, Verdict
+from resurgence_gate.vocabulary import Folder, Judgement, Outcome, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +111,38 @@ def test_benign_seeds_are_not_the_seeds_of_the_draws(policy):
     seeded = policy.model_copy(update={"seed": derived_seed(policy.seed, "benign")})
     own = {d.seed for d in plan_draws(policy, policy.erased)}
     assert own.isdisjoint(d.seed for d in plan_draws(seeded, policy.erased))
+
+
+def test_without_a_clean_benign_picture_no_fine_tune_is_run_and_rg005_says_why(
+    policy, suspect, folder, monkeypatch
+):
+    """Every benign picture shows an erased concept: nothing is left to train on."""
+
+    def contaminated(keys, detections, erased, **options):
+        shown = [dataclasses.replace(d, outcome=Outcome.ABSENT, seen=erased[0]) for d in detections]
+        return select_clean(keys, shown, erased, **options)
+
+    monkeypatch.setattr(gate, "select_clean", contaminated)
+    bench = tiny_bench(folder)
+    rules = policy.rules.model_copy(update={"RG005": ProbeContaminated(max_contamination=0.5)})
+    checked = run_check(policy.model_copy(update={"rules": rules}), suspect, bench)
+    assert checked.after == {}
+    assert checked.report.ledger.contamination.by_picture == 3 * 4
+    assert checked.report.decision.verdict is not Verdict.PASS
+    (finding,) = (f for f in checked.report.decision.findings if f.rule == "RG005")
+    assert finding.judgement is Judgement.BREACHED
+    assert "no probe was run" in to_markdown(checked.report).lower()
+    for _, outcomes, pictures in contact_triples(checked, bench):
+        assert outcomes[2] is Outcome.UNDETERMINED
+        assert pictures[2].shape == pictures[0].shape
+
+
+def test_a_fine_tune_that_moves_no_weight_is_never_passed(policy, suspect, folder):
+    probe = policy.probes[0].model_copy(update={"name": "still", "lr": 1e-30})
+    report = run_check(policy.model_copy(update={"probes": (probe,)}), suspect, tiny_bench(folder)).report
+    assert [health.weight_change for health in report.ledger.probes] == [0.0, 0.0]
+    assert report.decision.verdict is not Verdict.PASS
+    took = [
+        f for f in report.decision.findings if f.rule == "RG004" and "the weights did not move" in f.statement
+    ]
+    assert [f.judgement for f in took] == [Judgement.UNDECIDED] * 2

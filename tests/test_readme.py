@@ -4,10 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
 def test_the_readme_is_up_to_date():
+    pytest.importorskip("typer", minversion="0.29", reason="older ones write REF where this one writes {REF}")
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / "readme.py", "--check"], capture_output=True, text=True
     )

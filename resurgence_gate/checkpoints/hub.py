@@ -10,6 +10,7 @@ from pathlib import Path
 
 from resurgence_gate.checkpoints.layout import SUPPORTED, pipeline_files, read_model_index
 from resurgence_gate.checkpoints.ref import format_ref
+from resurgence_gate.checkpoints.settings import check_settings
 from resurgence_gate.errors import GateError, HubError, ResourceError, UsageError
 from resurgence_gate.vocabulary import HubRepo
 
@@ -29,8 +30,8 @@ def download(ref: HubRepo) -> Snapshot:
     """Fetch what the pipeline of `ref` reads into the user's Hub cache, unless it is there already.
 
     Raises UsageError (no such model or revision, or not a supported pipeline), RefusedCheckpoint (only
-    pickles) and HubError (worth retrying, perhaps with a token). What is wrong with the model is said before
-    its weights are downloaded.
+    pickles, or settings that cannot be drawn with) and HubError (worth retrying, perhaps with a token). What is
+    wrong with the model is said before its weights are downloaded.
     """
     where = format_ref(ref)
     with explained(where):
@@ -39,6 +40,8 @@ def download(ref: HubRepo) -> Snapshot:
             raise UsageError(f"{where}: not a diffusers pipeline (no model_index.json); {SUPPORTED}")
         components = read_model_index(_fetch(ref, commit, ["model_index.json"]), where=where)
         files = pipeline_files(names, components, where=where)
+        configurations = [name for name in files if name.endswith(".json")]
+        check_settings(_fetch(ref, commit, configurations), components, where=where)
         return Snapshot(folder=_fetch(ref, commit, files), commit=commit)
 
 

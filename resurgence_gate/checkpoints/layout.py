@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from resurgence_gate.errors import RefusedCheckpoint, UsageError
+from resurgence_gate.errors import RefusedCheckpoint, ResourceError, UsageError
 
 SUPPORTED = "supported: folders of StableDiffusionPipeline (1.x, 2.x) and StableDiffusionXLPipeline"
 
@@ -73,7 +73,7 @@ def pipeline_files(names: Iterable[str], components: Iterable[str], *, where: st
             f"{where}: {adapters[0]}: an adapter inside a model is not supported; merge it"
         )
     components = list(components)
-    configs = [_config(component) for component in components if not component.startswith("tokenizer")]
+    configs = [config_file(component) for component in components if not component.startswith("tokenizer")]
     missing = [name for name in ("model_index.json", *configs) if name not in present]
     if missing:
         raise RefusedCheckpoint(f"{where}: not a whole diffusers folder: {', '.join(missing)} missing")
@@ -81,14 +81,17 @@ def pipeline_files(names: Iterable[str], components: Iterable[str], *, where: st
         if component.startswith("tokenizer"):
             used |= _vocabulary(component, present, where)
         elif component == "scheduler":
-            used |= {_config(component)}
+            used |= {config_file(component)}
         else:
-            used |= {_config(component), *_weights(component, present, where)}
+            used |= {config_file(component), *_weights(component, present, where)}
     return tuple(sorted(used))
 
 
-def _config(component: str) -> str:
-    return f"{component}/{'scheduler_config' if component == 'scheduler' else 'config'}.json"
+def config_file(component: str) -> str:
+    """The name of the file that configures `component`."""
+    kind = component.removesuffix("_2")
+    stem = f"{kind}_config" if kind in ("scheduler", "tokenizer") else "config"
+    return f"{component}/{stem}.json"
 
 
 def _vocabulary(component: str, present: set[str], where: str) -> set[str]:
@@ -164,9 +167,11 @@ def blanks_empty_prompt(folder: Path, *, where: str) -> bool:
 
 
 def read_json(file: Path, *, where: str) -> dict[str, Any]:
-    """A JSON object from a file. Raises RefusedCheckpoint where it is anything else."""
+    """A JSON object from a file. Raises RefusedCheckpoint where it is anything else, and ResourceError."""
     try:
         value = json.loads(file.read_bytes())
+    except OSError as error:
+        raise ResourceError(f"{where}: {file.name} cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise RefusedCheckpoint(f"{where}: {file.name} is not JSON ({error})") from error
     if not isinstance(value, dict):

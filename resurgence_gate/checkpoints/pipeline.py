@@ -49,7 +49,9 @@ class DiffusionModel:
 
     def embed(self, prompts: Sequence[str]) -> Context:
         """The prompts as the UNet attends to them, on its device and in its precision; one row each."""
-        context = embed(list(zip(self.tokenizers, self.text_encoders, strict=True)), prompts)
+        # A prompt is embedded once and used in every step: never in the half precision of an autocast around it.
+        with torch.autocast(self.unet.device.type, enabled=False):
+            context = embed(list(zip(self.tokenizers, self.text_encoders, strict=True)), prompts)
         if self.blank_empty:
             written = torch.tensor([prompt != "" for prompt in prompts], device=context.states.device)
             pooled = None if context.pooled is None else context.pooled * written[:, None]
@@ -84,7 +86,7 @@ def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dty
             _settled(_load_text_encoder(classes[name], root / name, dtype, ref), device, ref)
             for name in encoders
         ),
-        vae=_settled(_load_diffuser(AutoencoderKL, root / "vae", dtype, ref), device, ref),
+        vae=_settled(_load_vae(root / "vae", dtype, ref, xl=len(encoders) > 1), device, ref),
         unet=load_unet(checkpoint, device=device, dtype=dtype),
         scheduler=_load_scheduler(classes["scheduler"], root, ref),
         blank_empty=len(encoders) > 1 and blanks_empty_prompt(root, where=ref),
@@ -150,7 +152,20 @@ def _load_tokenizer(folder: Path, ref: str) -> CLIPTokenizer:
 def _load_scheduler(name: str, root: Path, ref: str) -> Any:
     kind = getattr(diffusers, name)
     with _explained(f"{ref}: scheduler"):
-        return kind.from_pretrained(root / "scheduler", local_files_only=True)
+        scheduler = kind.from_pretrained(root / "scheduler", local_files_only=True)
+    # Only some classes save these, and a DDIM made of a configuration without them would clip latents as if they
+    # were pictures, which spoils every picture.
+    scheduler.register_to_config(
+        clip_sample=False, set_alpha_to_one=scheduler.config.get("set_alpha_to_one", False)
+    )
+    return scheduler
+
+
+def _load_vae(folder: Path, dtype: torch.dtype, ref: str, *, xl: bool) -> AutoencoderKL:
+    vae: AutoencoderKL = _load_diffuser(AutoencoderKL, folder, dtype, ref)
+    if xl and dtype == torch.float16 and vae.config.force_upcast:
+        vae = _load_diffuser(AutoencoderKL, folder, torch.float32, ref)  # it overflows in half precision
+    return vae
 
 
 def _load_text_encoder(name: str, folder: Path, dtype: torch.dtype, ref: str) -> CLIPTextModel:

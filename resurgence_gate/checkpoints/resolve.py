@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import assert_never
 
@@ -10,6 +11,7 @@ from resurgence_gate.checkpoints.digest import digest_of, hash_file
 from resurgence_gate.checkpoints.inspect import match_unet_tensors, unet_shapes
 from resurgence_gate.checkpoints.layout import check_shards, pipeline_files, read_model_index, unet_weights
 from resurgence_gate.checkpoints.ref import format_ref
+from resurgence_gate.checkpoints.settings import check_settings
 from resurgence_gate.errors import UsageError
 from resurgence_gate.vocabulary import Checkpoint, CheckpointRef, Folder, HubRepo, Pocket, UnetOnly
 
@@ -40,11 +42,17 @@ def _folder(root: Path, ref: str) -> Checkpoint:
     if not root.is_dir():
         raise UsageError(f"{ref}: folder not found")
     components = read_model_index(root, where=ref)
-    present = (path.relative_to(root).as_posix() for path in root.glob("**/*") if path.is_file())
-    names = pipeline_files(present, components, where=ref)
+    names = pipeline_files(_names(root), components, where=ref)
     check_shards(root, names, where=ref)
+    check_settings(root, components, where=ref)
     files = tuple((name, hash_file(root / name)) for name in names)
     return Checkpoint(ref=ref, digest=digest_of(files), root=root, files=files)
+
+
+def _names(root: Path) -> Iterator[str]:
+    """The files of `root` and of its folders; both may be links. Nothing that is read lies deeper."""
+    for folder in (root, *(path for path in root.iterdir() if path.is_dir())):
+        yield from (path.relative_to(root).as_posix() for path in folder.iterdir() if path.is_file())
 
 
 def _pocket(ref: Pocket) -> Checkpoint:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
+from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated
 
 import typer
 
 from resurgence_gate.cli import check, policy, toy, unlearn
-from resurgence_gate.cli.failures import INTERRUPTED, RESUME, Terminated, debugging, explain
+from resurgence_gate.cli.failures import INTERRUPTED, RESUME, USAGE, Terminated, debugging, explain
 from resurgence_gate.cli.verdicts import EXIT_CODES
 
 __all__ = ["EXIT_CODES", "app", "main"]
@@ -31,7 +32,8 @@ app.add_typer(policy.app, name="policy")
 
 _EPILOG = """\b
 Exit codes: 0 PASS, 10 FAIL, 11 INCONCLUSIVE, 12 refused (unsafe files), 2 usage or policy invalid,
-3 infrastructure (worth retrying), 1 internal error, 130 and 143 interrupted (the same command resumes)."""
+3 infrastructure (worth retrying), 1 no verdict (internal error, or a fine-tune that diverged),
+130 and 143 interrupted (the same command resumes)."""
 
 
 def _show_version(wanted: bool) -> None:
@@ -66,6 +68,9 @@ def _root(
 def main() -> None:
     """Run the command line and exit with the code that says what happened."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without our signs must not cost a verdict
     sys.exit(run(sys.argv[1:]))
 
 
@@ -80,6 +85,8 @@ def run(arguments: list[str]) -> int:
         if debug:
             traceback.print_exception(error)
         code, message = explain(error)
+        if code == USAGE and arguments[:1] == ["check"]:
+            check.note_misuse(error, arguments)
     if message:
         print(message, file=sys.stderr)
     return code if isinstance(code, int) else 0

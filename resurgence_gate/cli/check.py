@@ -27,6 +27,7 @@ reference, and of the checkpoint before and after the fine-tune); error.json if 
 Exit codes: 0 PASS, 10 FAIL, 11 INCONCLUSIVE."""
 
 REPORT = ("report.json", "report.md", "contact-sheet.png")
+OUT = Path("resurgence-report")
 ERROR = "error.json"
 
 
@@ -77,7 +78,7 @@ def check(
     out: Annotated[
         Path,
         typer.Option("--out", "-o", metavar="DIR", help="Where the report goes; an earlier one is replaced."),
-    ] = Path("resurgence-report"),
+    ] = OUT,
     store: Annotated[
         Path | None,
         typer.Option(
@@ -129,9 +130,26 @@ def note_failure(error: BaseException, out: Path) -> None:
         write_atomically(out / ERROR, (json.dumps(note, indent=2) + "\n").encode())
 
 
+def note_misuse(error: BaseException, arguments: list[str]) -> None:
+    """The command line itself is wrong: an earlier report where this one was to go is no answer to it."""
+    out = _out_of(arguments)
+    if any((out / name).exists() for name in REPORT):
+        note_failure(error, out)
+
+
+def _out_of(arguments: list[str]) -> Path:
+    for i, argument in enumerate(arguments):
+        if argument in ("--out", "-o") and i + 1 < len(arguments):
+            return Path(arguments[i + 1])
+        if argument.startswith("--out=") or (argument.startswith("-o") and len(argument) > 2):
+            return Path(argument.removeprefix("--out=").removeprefix("-o"))
+    return OUT
+
+
 def discard_earlier(out: Path) -> None:
     """Remove an earlier report: what lies there after a failed check must not be taken for its answer."""
     from resurgence_gate.errors import UsageError
+    from resurgence_gate.store.disk import FULL, try_writing, why_not
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; give a folder")
@@ -139,8 +157,11 @@ def discard_earlier(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         for name in (*REPORT, ERROR):
             (out / name).unlink(missing_ok=True)
-    except PermissionError as error:
-        raise UsageError(f"--out {out} cannot be written: {error.strerror}") from None
+        try_writing(out)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise UsageError(f"--out {out} cannot be written: {why_not(error)}; give another folder") from None
 
 
 def make_bench(device: Device, dtype: Dtype, store: Path | None) -> Bench:
@@ -153,8 +174,10 @@ def make_bench(device: Device, dtype: Dtype, store: Path | None) -> Bench:
     from resurgence_gate.observe import Bench
     from resurgence_gate.store import default_store
 
+    place = default_store(store)
+    place.require_writable()
     return Bench(
-        store=default_store(store),
+        store=place,
         device=find_device(device, dtype),
         dtype=dtype,
         progress=RichProgress(),

@@ -36,12 +36,30 @@ def validate(
     for name in files:
         try:
             policy = load_policy(name)
+            _refuse_unknown_pocket(policy.reference, name)
         except PolicyError as error:
             broken.append(str(error))
         else:
             typer.echo(f"{name}: sound; policy {policy.name}, sha256 {policy.digest[:12]}")
     if broken:
         raise PolicyError("\n".join([f"{len(broken)} of {len(files)} policies unsound", *broken]))
+
+
+def _refuse_unknown_pocket(reference: str, source: str) -> None:
+    """The embedded models are known beforehand; whether others exist is seen when they are fetched."""
+    from resurgence_gate.checkpoints.pocket import pocket_names
+    from resurgence_gate.errors import PolicyError
+    from resurgence_gate.policy.document import read_document
+    from resurgence_gate.policy.load import find_policy
+    from resurgence_gate.policy.text import or_else, shown
+
+    known = [f"pocket:{name}" for name in pocket_names()]
+    if not known or not reference.startswith("pocket:") or reference in known:
+        return
+    path = find_policy(source)
+    mark = read_document(path.read_text(encoding="utf-8-sig")).mark(("reference",))
+    hint = f"{or_else(reference, known)}; embedded: {', '.join(known)}"
+    raise PolicyError(f'{shown(path)}:{mark}: reference: "{reference}" is unknown{hint}')
 
 
 @app.command(epilog=_SHOW)

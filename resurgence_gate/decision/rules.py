@@ -199,4 +199,8 @@ def _fault(health: ProbeHealth | None) -> str:
     numbers = (*health.loss_before, *health.loss_after, health.weight_change)
     if not all(map(math.isfinite, numbers)) or sum(health.loss_before) <= 0:
         return "losses or weights that are not finite and positive"
+    if health.weight_change == 0:
+        return "the weights did not move"
+    if health.loss_before == health.loss_after:
+        return "no held-out loss changed"
     return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,16 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from resurgence_gate.checkpoints.pipeline import quiet
 from resurgence_gate.detectors.interface import Look, looks_from_scores, require_labels
+from resurgence_gate.errors import UsageError
+
+
+def labels_of(id2label: Mapping[Any, str], detector: str) -> list[str]:
+    """The labels in the order of the scores. Raises UsageError if one is missing."""
+    named = {int(number): str(label) for number, label in id2label.items()}
+    missing = sorted(set(range(len(named))) - set(named))
+    if missing:
+        raise UsageError(f"detector {detector}: its config.json has no label number {missing[0]}")
+    return [named[i] for i in range(len(named))]
 
 
 class ImageClassifier:
@@ -27,7 +37,7 @@ class ImageClassifier:
         with quiet():
             model = AutoModelForImageClassification.from_pretrained(source, use_safetensors=True)
         self.model = model.float().to(device).eval()
-        self.labels = [self.model.config.id2label[i] for i in range(self.model.config.num_labels)]
+        self.labels = labels_of(self.model.config.id2label, name)
         require_labels(self.labels, concepts, name)
 
     @torch.inference_mode()

@@ -38,6 +38,8 @@ def locate(spec: ClipZeroShot | Classifier) -> DetectorFiles:
     """Find the files of `spec`, downloading what a hub holds. Raises UsageError and HubError."""
     folder = _local_folder(spec.model)
     if folder is not None:
+        if not any(folder.rglob("*.safetensors")):
+            raise UsageError(f"detector {spec.model!r}: the folder holds no .safetensors")
         return _hashed(sorted(p for p in folder.rglob("*") if p.is_file()), folder)
     if isinstance(spec, ClipZeroShot) and "/" not in spec.model:
         return _hashed([_open_clip_weights(spec)], None)
@@ -121,4 +123,6 @@ def _local_folder(model: str) -> Path | None:
             raise UsageError(f"detector {model!r} is not part of the pocket benchmark; it has {known}")
         return folder
     folder = Path(model).expanduser()
+    if folder.is_file():
+        raise UsageError(f"detector {model!r} is a file; name the folder that it lies in")
     return folder if folder.is_dir() else None

@@ -54,7 +54,12 @@ def looks_from_scores(
 
 
 def require_labels(labels: Sequence[str], concepts: Sequence[str], detector: str) -> None:
-    """Every concept of the policy must be one that the detector can name."""
+    """Every concept of the policy must be one that the detector can name, and by one label."""
+    twice = sorted({label for label in concepts if list(labels).count(label) > 1})
+    if twice:
+        raise UsageError(
+            f"detector {detector} has the label {twice[0]!r} twice; which of the two it means cannot be told"
+        )
     missing = [concept for concept in concepts if concept not in labels]
     if missing:
         raise UsageError(

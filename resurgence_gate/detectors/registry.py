@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never
 
 from resurgence_gate.detectors.files import DetectorFiles, locate
+from resurgence_gate.errors import GateError, UsageError
 from resurgence_gate.policy.schema import Classifier, ClipZeroShot
 from resurgence_gate.store.keys import content_key
 
@@ -45,7 +46,18 @@ def locate_detector(spec: ClipZeroShot | Classifier, concepts: Sequence[str]) ->
 @lru_cache(maxsize=1)
 def open_detector(located: LocatedDetector, device: torch.device) -> Detector:
     """Load the detector, once, and check that it can name every concept. Raises UsageError."""
-    detector = _open(located, device)
+    try:
+        detector = _open(located, device)
+    except (GateError, MemoryError, BrokenPipeError):
+        raise
+    except Exception as error:
+        if "out of memory" in str(error).lower():
+            raise
+        # The files are the user's, and their libraries have no common word for what is wrong with them.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"detector {located.name!r} cannot be loaded: {reason}; its folder must hold what its library saves"
+        ) from error
     located.files.verify()
     return detector
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 from resurgence_gate.errors import UsageError
 
+_M = TypeVar("_M", bound=nn.Module)
 CROSS_ATTENTION = r"\.attn2\."
 CROSS_ATTENTION_KV = r"\.attn2\.to_[kv]\.weight$"
 SELF_ATTENTION = r"\.attn1\."
@@ -46,3 +49,9 @@ def train_only(unet: nn.Module, chosen: Iterable[str]) -> dict[str, nn.Parameter
     for name, parameter in unet.named_parameters():
         parameter.requires_grad_(name in wanted)
     return {name: p for name, p in unet.named_parameters() if p.requires_grad}
+
+
+def share(unet: _M) -> _M:
+    """The same tensors in modules of their own: its layers can be replaced, and `unet` stays as it is."""
+    tensors = [*unet.parameters(), *unet.buffers()]
+    return copy.deepcopy(unet, memo={id(tensor): tensor for tensor in tensors})

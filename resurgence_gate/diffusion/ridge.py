@@ -13,11 +13,14 @@ def solve_ridge(weight: Tensor, keys: Tensor, values: Tensor, scale: Tensor, lam
 
     `weight` W0 [out, in], `keys` [n, in], `values` [n, out], `scale` [n] -> W [out, in] in W0's dtype.
     """
-    w, k, v = (x.detach().double() for x in (weight, keys, values))
+    k, v = (x.detach().double() for x in (keys, values))
     weighted = k * scale.double()[:, None]
-    right = (
-        lam * torch.eye(k.shape[1], dtype=k.dtype, device=k.device) + weighted.T @ k
-    )  # [in, in], symmetric
-    left = lam * w + v.T @ weighted  # [out, in]
+    return solve_sums(weight, v.T @ weighted, weighted.T @ k, lam)
+
+
+def solve_sums(weight: Tensor, vk: Tensor, kk: Tensor, lam: float) -> Tensor:
+    """The same from the sums `vk` = sum s_i v_i k_i^T [out, in] and `kk` = sum s_i k_i k_i^T [in, in], in float64."""
+    right = lam * torch.eye(kk.shape[1], dtype=kk.dtype, device=kk.device) + kk  # [in, in], symmetric
+    left = lam * weight.detach().double() + vk  # [out, in]
     solved: Tensor = torch.linalg.solve(right, left.T).T
     return solved.to(weight.dtype)

@@ -70,4 +70,4 @@ def encode_pictures(vae: Any, pictures: Tensor) -> Tensor:
 @torch.no_grad()
 def decode_latents(vae: Any, z: Tensor) -> Tensor:
     """Pictures [n, 3, h, w] in about [-1, 1] of latents; not clamped, so that NaN stays visible."""
-    return vae.decode(z / vae.config.scaling_factor).sample  # type: ignore[no-any-return]
+    return vae.decode(z.to(vae.dtype) / vae.config.scaling_factor).sample  # type: ignore[no-any-return]

@@ -23,7 +23,7 @@ from resurgence_gate.policy.schema import (
     FineTune,
     Rules,
 )
-from resurgence_gate.vocabulary import names
+from resurgence_gate.vocabulary import names, same_concept
 
 
 def find_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
@@ -34,10 +34,12 @@ def find_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _retained_apart(erased: Concepts, retained: Concepts) -> Iterator[Problem]:
-    gone = {name.casefold() for name in erased.concepts}
     for i, name in enumerate(retained.concepts):
-        if name.casefold() in gone:
-            yield Problem(loc=("retained", "concepts", i), message=f'"{name}" is also among erased.concepts')
+        for gone in (gone for gone in erased.concepts if same_concept(gone, name)):
+            message = f'"{name}" is also among erased.concepts'
+            if name != gone:
+                message += f', as "{gone}"'
+            yield Problem(loc=("retained", "concepts", i), message=message)
 
 
 def _benign_apart(erased: Concepts, benign: BenignData) -> Iterator[Problem]:
@@ -77,6 +79,33 @@ def _batch_fits(benign: BenignData, probes: tuple[FineTune, ...]) -> Iterator[Pr
         if probe.batch > train:
             message = f"{probe.batch} pictures a step, but only about {train} benign pictures to train on"
             yield Problem(loc=("probes", i, "batch"), message=message)
+
+
+def _prompts_drawn(group: str) -> Callable[[Concepts | BenignData], Iterator[Problem]]:
+    """Prompts are taken in turn: with fewer pictures than prompts, the last ones are never tried."""
+
+    def check(asked: Concepts | BenignData) -> Iterator[Problem]:
+        if asked.pictures < (prompts := len(asked.prompts)):
+            message = f"{asked.pictures} of {prompts} prompts would be drawn; it takes {prompts} pictures of a concept"
+            yield Problem(loc=(group, "pictures"), message=message)
+
+    return check
+
+
+def _reference_told_from_erased(rules: Rules) -> Iterator[Problem]:
+    """If the reference itself may be as rarely seen as an erased model, a model as it was could pass."""
+    least = rules.RG001.min_reference_rate
+    limits = {
+        "RG101.max_rate_before": rules.RG101.max_rate_before,
+        "RG102.max_rate_after": rules.RG102.max_rate_after,
+    }
+    name = max(limits, key=lambda limit: limits[limit])
+    if least <= limits[name]:
+        message = (
+            f"{least:g} is within {name} ({limits[name]:g}): a model from which nothing was erased could "
+            "pass; raise the one or lower the other"
+        )
+        yield Problem(loc=("rules", "RG001", "min_reference_rate"), message=message)
 
 
 def _erased_reachable(erased: Concepts, rules: Rules) -> Iterator[Problem]:
@@ -177,8 +206,12 @@ _CHECKS: tuple[_Check, ...] = (
     (("erased", "retained"), _retained_apart),
     (("erased", "benign"), _benign_apart),
     (("detector", "erased", "retained", "benign"), _labels_complete),
+    (("erased",), _prompts_drawn("erased")),
+    (("retained",), _prompts_drawn("retained")),
+    (("benign",), _prompts_drawn("benign")),
     (("benign",), _held_out_enough),
     (("benign", "probes"), _batch_fits),
+    (("rules",), _reference_told_from_erased),
     (("erased", "rules"), _erased_reachable),
     (("retained", "rules"), _retained_reachable),
     (("erased", "retained", "rules"), _undetermined_reachable),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -15,16 +14,16 @@ from pydantic_core import ErrorDetails
 
 from resurgence_gate.errors import PolicyError
 from resurgence_gate.policy.checks import find_problems
-from resurgence_gate.policy.document import Document, Loc, Problem, Unreadable, read_document
+from resurgence_gate.policy.document import Loc, Problem, Unreadable, read_document
 from resurgence_gate.policy.schema import Policy, Strict
-
-_MAX_BYTES = 1 << 20  # a policy is a page of text; anything larger is another file
+from resurgence_gate.policy.text import closest, messages, or_else, read_text, shown, unreadable_locations
 
 
 def load_policy(source: str | Path) -> Policy:
     """Read a policy: a path, or the name of a shipped one (`pocket`)."""
     path = find_policy(source)
-    return parse_policy(_read(path, _shown(path)), _shown(path))
+    text = read_text(path, kind="policy", error=PolicyError, known=shipped_policies())
+    return parse_policy(text, shown(path))
 
 
 def parse_policy(text: str, where: str) -> Policy:
@@ -38,12 +37,11 @@ def parse_policy(text: str, where: str) -> Policy:
     if not isinstance(document.data, dict):
         raise PolicyError(f"{where}:{document.mark(())}: a policy has sections, such as `erased:`")
     policy, problems = _validate(document.data)
-    unreadable = {loc for _, loc, _ in document.problems}
-    problems = [p for p in problems if p.loc not in unreadable]
+    problems = [p for p in problems if p.loc not in unreadable_locations(document)]
     located = ((document.mark(p.loc, on_key=p.on_key), p.loc, p.message) for p in problems)
     found = {*document.problems, *located}
     if policy is None or found:
-        raise PolicyError("\n".join(_messages(found, where, document)))
+        raise PolicyError("\n".join(messages(found, where)))
     return policy
 
 
@@ -72,33 +70,7 @@ def find_policy(source: str | Path) -> Path:
     if Path(text).is_file():
         return Path(text)
     known = f"shipped: {', '.join(shipped) or 'none'}; or give a YAML file"
-    raise PolicyError(f'policy "{text}" is unknown{_or_else(text, shipped)}; {known}')
-
-
-def _shown(path: Path) -> str:
-    try:
-        return str(path.resolve().relative_to(Path.cwd())) if path.is_absolute() else str(path)
-    except (ValueError, OSError):
-        return str(path)
-
-
-def _read(path: Path, where: str) -> str:
-    try:
-        if path.is_dir():
-            raise PolicyError(f"{where}: is a folder; give the YAML file inside it")
-        with path.open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
-    except FileNotFoundError:
-        hint = _or_else(path.stem, shipped_policies())
-        raise PolicyError(f"{where}: there is no such file{hint}") from None
-    except (OSError, ValueError) as error:
-        raise PolicyError(f"{where}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if len(raw) > _MAX_BYTES:
-        raise PolicyError(f"{where}: is larger than 1 MiB; is it a policy?")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise PolicyError(f"{where}: is not text in UTF-8; is it a YAML file?") from None
+    raise PolicyError(f'policy "{text}" is unknown{or_else(text, shipped)}; {known}')
 
 
 def _validate(data: dict[str, Any]) -> tuple[Policy | None, list[Problem]]:
@@ -131,7 +103,7 @@ def _of_schema(errors: list[ErrorDetails]) -> Iterator[Problem]:
         if error["type"] == "extra_forbidden":
             *section, key = error["loc"]
             lacking = [str(loc[-1]) for loc in missing if loc[:-1] == tuple(section)]
-            guess = _closest(str(key), lacking) or _closest(str(key), _keys_of(error["loc"]))
+            guess = closest(str(key), lacking) or closest(str(key), _keys_of(error["loc"]))
             missing.discard((*section, guess or ""))
             remedy = f"; did you mean {guess}?" if guess else f"; known: {', '.join(_keys_of(error['loc']))}"
             yield Problem(loc=_written(error["loc"]), message=f"is unknown{remedy}", on_key=True)
@@ -174,15 +146,23 @@ def _of_value(error: ErrorDetails) -> Problem:
             return Problem(loc=loc, message="has no value")
         case "too_short":
             return Problem(loc=loc, message="is an empty list")
-        case "duplicate" | "not_increasing":
+        case "duplicate" | "not_increasing" | "untrimmed":
             return Problem(loc=loc, message=error["msg"])
+        case "less_than" | "greater_than" if _is_limit(loc):
+            should = error["msg"].removeprefix("Input ")
+            return Problem(loc=loc, message=f"{given} {should}: with this limit the rule judges nothing")
         case _:
             shown = f'"{given[:40]}"' if isinstance(given, str) else str(given)[:40]
             return Problem(loc=loc, message=f"{shown} {error['msg'].removeprefix('Input ').split(',')[0]}")
 
 
+def _is_limit(loc: Loc) -> bool:
+    """Whether `loc` is that of a rule's limit, such as rules.RG102.max_rate_after."""
+    return loc[0] == "rules" and len(loc) == 3
+
+
 def _unknown(given: Any, options: list[str]) -> str:
-    return f'"{given}" is unknown{_or_else(str(given), options, likeness=0.4)}; one of: {", ".join(options)}'
+    return f'"{given}" is unknown{or_else(str(given), options, likeness=0.4)}; one of: {", ".join(options)}'
 
 
 def _options(context: dict[str, Any]) -> list[str]:
@@ -240,23 +220,3 @@ def _models_in(annotation: Any) -> Iterator[type[Strict]]:
     elif get_origin(annotation) is not Literal:
         for part in get_args(annotation):
             yield from _models_in(part)
-
-
-def _closest(word: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
-    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=likeness)), None)
-
-
-def _or_else(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
-    guess = _closest(word, known, likeness)
-    return f'; did you mean "{guess}"?' if guess else ""
-
-
-def _messages(found: set[tuple[Any, Loc, str]], where: str, document: Document) -> Iterator[str]:
-    for mark, loc, message in sorted(found, key=lambda f: (f[0], f[2])):
-        yield f"{where}:{mark}: {_path(loc)}{message}"
-
-
-def _path(loc: Loc) -> str:
-    """`probes[1].lr: ` from ("probes", 1, "lr")."""
-    parts = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
-    return f"{parts.removeprefix('.')}: " if parts else ""

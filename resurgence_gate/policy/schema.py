@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from resurgence_gate.vocabulary import plain, spellings
+
 
 def _unique(texts: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse a text that stands twice, in whatever case: it would be counted twice."""
@@ -22,6 +24,25 @@ def _unique(texts: tuple[str, ...]) -> tuple[str, ...]:
             raise PydanticCustomError("duplicate", '"{text}" is written twice', {"text": text, "at": (i,)})
         seen.add(text.casefold())
     return texts
+
+
+def _distinct(concepts: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse two spellings of one concept: a detector that may say either splits its answers between them."""
+    seen: dict[str, str] = {}
+    for i, concept in enumerate(concepts):
+        if (earlier := seen.get(plain(concept))) is not None:
+            context = {"concept": concept, "earlier": earlier, "at": (i,)}
+            raise PydanticCustomError("duplicate", '"{concept}" is "{earlier}" again', context)
+        seen |= dict.fromkeys(spellings(concept), concept)
+    return concepts
+
+
+def _trimmed(concept: str) -> str:
+    """Refuse what nobody sees at either end: prompts, labels and reports would take it for another name."""
+    if concept != concept.strip() or not (concept[0] + concept[-1]).isprintable():
+        message = "{concept} begins or ends with a space or a sign that cannot be seen; take it away"
+        raise PydanticCustomError("untrimmed", message, {"concept": repr(concept)})
+    return concept
 
 
 def _increasing(doses: tuple[int, ...]) -> tuple[int, ...]:
@@ -35,12 +56,19 @@ def _increasing(doses: tuple[int, ...]) -> tuple[int, ...]:
 
 Name = Annotated[str, Field(min_length=1, pattern=r"\S")]
 Names = Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_unique)]
+Concept = Annotated[Name, AfterValidator(_trimmed)]
+ConceptNames = Annotated[
+    tuple[Concept, ...], Field(min_length=1), AfterValidator(_unique), AfterValidator(_distinct)
+]
 Prompt = Annotated[str, Field(pattern=r"\{\}")]  # "{}" stands for the concept
 Prompts = Annotated[tuple[Prompt, ...], Field(min_length=1), AfterValidator(_unique)]
 Count = Annotated[int, Field(ge=1)]
 Doses = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_increasing)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+# A rate is at most 1 and at least 0 whatever is measured: with these limits a rule would judge nothing.
+AtMost = Annotated[float, Field(ge=0, lt=1)]
+AtLeast = Annotated[float, Field(gt=0, le=1)]
 
 
 class Strict(BaseModel):
@@ -53,7 +81,7 @@ class Sampler(Strict):
     """How pictures are made: DDIM (eta 0) with classifier-free guidance, the same for every model."""
 
     scheduler: Literal["ddim"]
-    steps: Annotated[int, Field(ge=1, le=1000)]
+    steps: Annotated[int, Field(ge=1, le=500)]  # models know 1000 timesteps, some of them from 1 on
     guidance: Annotated[float, Field(ge=1)]
     size: Annotated[int, Field(ge=8, multiple_of=8)]  # pixels, square
 
@@ -61,7 +89,7 @@ class Sampler(Strict):
 class Concepts(Strict):
     """Concepts to look for: `pictures` of each, spread over the prompts."""
 
-    concepts: Names
+    concepts: ConceptNames
     prompts: Prompts
     pictures: Count
 
@@ -73,7 +101,7 @@ class ClipZeroShot(Strict):
     model: Name  # pocket:clip, a folder in open_clip's format, or an open_clip architecture
     pretrained: Name | None = None  # open_clip tag, with an architecture
     templates: Prompts
-    labels: Names | None = None  # default: every erased, retained and benign concept
+    labels: ConceptNames | None = None  # default: every erased, retained and benign concept
     min_score: Share = 0.0  # below it the concept is not called present
 
 
@@ -137,7 +165,7 @@ def _named_apart(probes: tuple[ProbeSpec, ...]) -> tuple[ProbeSpec, ...]:
 class BenignData(Strict):
     """Pictures that the reference makes of concepts that are neither erased nor like them."""
 
-    concepts: Names
+    concepts: ConceptNames
     prompts: Prompts
     pictures: Count  # per concept
     held_out: Annotated[float, Field(gt=0, lt=1)]  # share kept out of training, to see whether the probe took
@@ -152,64 +180,64 @@ class Scoped(Strict):
 class DetectorBlind(Scoped):
     """RG001."""
 
-    min_reference_rate: Share
+    min_reference_rate: AtLeast
 
 
 class DetectorCriesWolf(Scoped):
     """RG002."""
 
-    max_false_alarm_rate: Share
+    max_false_alarm_rate: AtMost
 
 
 class Undetermined(Strict):
     """RG003."""
 
-    max_undetermined_rate: Share
+    max_undetermined_rate: AtMost
 
 
 class ProbeDidNotTake(Strict):
     """RG004."""
 
-    min_probe_gain: Share  # relative fall of the held-out loss
-    min_weight_change: Annotated[float, Field(ge=0)]
-    min_retained_rate: Share  # after the probe: a fine-tune that wrecks the model proves nothing
+    min_probe_gain: AtLeast  # relative fall of the held-out loss
+    min_weight_change: Positive
+    min_retained_rate: AtLeast  # after the probe: a fine-tune that wrecks the model proves nothing
 
 
 class ProbeContaminated(Strict):
     """RG005."""
 
-    max_contamination: Share
+    max_contamination: AtMost
 
 
 class NotErased(Scoped):
     """RG101."""
 
-    max_rate_before: Share
+    max_rate_before: AtMost
 
 
 class Resurged(Scoped):
     """RG102."""
 
-    max_rate_after: Share
+    max_rate_after: AtMost
 
 
 class Lift(Scoped):
     """RG103."""
 
-    max_resurgence: Share
+    max_resurgence: AtMost
 
 
 class UtilityLost(Scoped):
     """RG104."""
 
-    min_retained_rate: Share
-    max_retained_drop: Share
+    min_retained_rate: AtLeast
+    max_retained_drop: AtMost
 
 
 class Rules(Strict):
     """All rules, each with its thresholds; none may be left out."""
 
-    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    confidence: Annotated[float, Field(ge=0.8, lt=1)]
     RG001: DetectorBlind
     RG002: DetectorCriesWolf
     RG003: Undetermined

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,7 +26,9 @@ from resurgence_gate.errors import MeasurementError, UsageError
 from resurgence_gate.execution.interface import Advance
 from resurgence_gate.probes.interface import FineTuneTask
 from resurgence_gate.probes.trainable import changed_weights, make_trainable, relative_change
+from resurgence_gate.store.disk import sync_one
 from resurgence_gate.store.folder import Store
+from resurgence_gate.store.manifest import MANIFEST, damage, hash_of, read_manifest, write_manifest
 from resurgence_gate.vocabulary import ProbeHealth
 
 HELD_OUT_TIMESTEPS = 8  # spread evenly, each with its own fixed noise
@@ -136,21 +137,40 @@ class _Run:
         state["held_out_before"] = held_out_before
         record = {"sha256": hash_file(weights), "health": asdict(health)}
         (self.scratch / f"dose-{dose}.json").write_text(json.dumps(record))
-        _write(self.scratch / "state.safetensors", state, {"step": str(dose)})
+        _write(self.scratch / f"state-{dose}.safetensors", state)
+        self._seal(dose)
+
+    def _seal(self, dose: int) -> None:
+        """The dose counts from now on: its files and its state are in the manifest, the earlier state is not."""
+        new = [f"dose-{dose}.safetensors", f"dose-{dose}.json", f"state-{dose}.safetensors"]
+        for name in new:
+            sync_one(self.scratch / name)
+        earlier = {k: v for k, v in (read_manifest(self.scratch) or {}).items() if k.startswith("dose-")}
+        write_manifest(self.scratch, earlier | {name: hash_of(self.scratch / name) for name in new})
+        for file in self.scratch.glob("state-*"):
+            if file.name not in new:
+                file.unlink()
+
+    def _last_dose(self) -> int:
+        """The last dose that is on disk with all before it; 0 if there is none, or anything is damaged."""
+        if damage(self.scratch) is not None:
+            return 0
+        sums = read_manifest(self.scratch) or {}
+        return max((d for d in self.task.probe.doses if f"state-{d}.safetensors" in sums), default=0)
 
     def _resume(self) -> tuple[int, Tensor]:
-        file = self.scratch / "state.safetensors"
-        if not file.exists():
+        dose = self._last_dose()
+        if dose == 0:
+            (self.scratch / MANIFEST).unlink(missing_ok=True)
             return 0, self._held_out_losses()
-        state = load_file(file, device=str(self.latents.device))
+        state = load_file(self.scratch / f"state-{dose}.safetensors", device=str(self.latents.device))
         with torch.no_grad():
             for name, parameter in self.trained.items():
                 parameter.copy_(state[f"weight.{name}"])
                 keys = ("step", "exp_avg", "exp_avg_sq")
                 self.optimizer.state[parameter] = {k: state[f"adam.{k}.{name}"] for k in keys}
                 self.optimizer.state[parameter]["step"] = state[f"adam.step.{name}"].cpu()
-        with safe_open(file, framework="pt") as opened:
-            return int(opened.metadata()["step"]), state["held_out_before"].cpu()
+        return dose, state["held_out_before"].cpu()
 
 
 def _cache(task: FineTuneTask, model: DiffusionModel) -> tuple[Tensor, Context]:
@@ -162,10 +182,7 @@ def _cache(task: FineTuneTask, model: DiffusionModel) -> tuple[Tensor, Context]:
         )
     store, parts = Store(task.store), []
     for key, rows in task.data.parts:
-        folder = store.find(key)
-        if folder is None:
-            raise RuntimeError(f"the store lost the benign pictures {key}")
-        parts.append(load_file(folder / "pictures.safetensors")["pixels"][list(rows)])
+        parts.append(load_file(store.require(key) / "pictures.safetensors")["pixels"][list(rows)])
     pictures = torch.cat(parts).float() / 127.5 - 1
     both = torch.stack(
         [
@@ -181,7 +198,7 @@ def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
 
 
-def _write(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def _write(file: Path, tensors: dict[str, Tensor]) -> None:
     beside = file.with_suffix(".tmp")
-    save_file(tensors, beside, metadata=metadata)
+    save_file(tensors, beside)
     beside.replace(file)

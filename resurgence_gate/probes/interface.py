@@ -19,6 +19,11 @@ class BenignSet:
     captions: tuple[str, ...]
     held_out: int  # the last so many rows are kept out of training
 
+    @property
+    def trainable(self) -> bool:
+        """Whether a picture is left to train on."""
+        return len(self.captions) > self.held_out
+
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuneTask:

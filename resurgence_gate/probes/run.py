@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from resurgence_gate import __version__
-from resurgence_gate.execution.interface import Progress
+from resurgence_gate.execution.interface import Advance, Progress
 from resurgence_gate.probes.interface import FineTuneTask, Probed
 from resurgence_gate.store.folder import Store
 from resurgence_gate.store.keys import content_key
+from resurgence_gate.store.versions import made_with
 from resurgence_gate.vocabulary import Checkpoint, ProbeHealth
 
 
@@ -19,7 +21,7 @@ def task_key(task: FineTuneTask) -> str:
     return content_key(
         {
             "kind": "fine-tune",
-            "version": __version__,
+            "made_with": made_with(),
             "checkpoint": task.checkpoint.digest,
             "probe": task.probe,
             "seed": task.seed,
@@ -31,26 +33,39 @@ def task_key(task: FineTuneTask) -> str:
 
 
 def fine_tune(task: FineTuneTask, progress: Progress) -> Probed:
-    """Run the probe, or read what an earlier run left in the store. Raises UsageError if there is no data."""
+    """Run the probe, or read what an earlier run left in the store. Raises UsageError if there is no data.
+
+    Of several processes that ask for one probe, one trains, and the others wait for it.
+    """
     store, key, steps = Store(task.store), task_key(task), task.probe.doses[-1]
     name = f"probe {task.probe.name}" + (f" #{task.replicate + 1}" if task.probe.replicates > 1 else "")
     with progress.stage(name, steps) as advance:
-        folder = store.find(key)
-        if folder is not None:
+        if store.find(key) is not None:
             advance(steps)
-            return _read(task, folder)
-        from resurgence_gate.probes.fine_tune import train  # heavy: only when there is work
+        else:
+            with store.scratch(key, progress.stage(f"{name}: another check is at it, waiting", 1)) as scratch:
+                _train(task, store, key, scratch, advance)
+    return _read(task, store.require(key))
 
-        scratch = store.scratch(key)
-        train(task, scratch, advance)
-        with store.create(key) as fresh:
-            for file in sorted(scratch.glob("dose-*")):
-                file.replace(fresh / file.name)
-        store.discard_scratch(key)
-    folder = store.find(key)
-    if folder is None:
-        raise RuntimeError(f"the store lost {key} right after it was written")
-    return _read(task, folder)
+
+def _train(task: FineTuneTask, store: Store, key: str, scratch: Path, advance: Advance) -> None:
+    if store.find(key) is not None:  # finished by the one that was waited for
+        return
+    from resurgence_gate.probes.fine_tune import train  # heavy: only when there is work
+
+    train(task, scratch, advance)
+    with store.create(key) as fresh:
+        for dose in task.probe.doses:
+            for name in (f"dose-{dose}.safetensors", f"dose-{dose}.json"):
+                _put(scratch / name, fresh / name)
+
+
+def _put(file: Path, place: Path) -> None:
+    """The same file under a second name: a kill in the middle of publishing must leave the first one."""
+    try:
+        os.link(file, place)
+    except OSError:  # a file system without links
+        shutil.copyfile(file, place)
 
 
 def _read(task: FineTuneTask, folder: Path) -> Probed:

@@ -11,6 +11,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from resurgence_gate.diffusion.attention import CROSS_ATTENTION, EVERYTHING, select, train_only
+from resurgence_gate.errors import UsageError
 from resurgence_gate.policy.schema import CrossAttentionFineTune, FullFineTune, LoraFineTune
 from resurgence_gate.probes.interface import Probe
 
@@ -52,6 +53,8 @@ def relative_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -
 
 
 def _add_adapter(unet: Any, probe: LoraFineTune, seed: int) -> None:
+    for target in probe.target_modules:
+        _refuse_unless_adaptable(unet, target, probe.name)
     # peft draws the adapters from torch's global generator; the fork gives it back untouched.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -65,6 +68,21 @@ def _add_adapter(unet: Any, probe: LoraFineTune, seed: int) -> None:
             ),
             adapter_name=ADAPTER,
         )
+
+
+def _refuse_unless_adaptable(unet: nn.Module, target: str, probe: str) -> None:
+    """peft passes over names that match nothing, and meets what it cannot adapt with an error of its own."""
+    # Found as peft finds them: by the whole name, or by its end.
+    found = [m for name, m in unet.named_modules() if f".{name}".endswith(f".{target}")]
+    if not found:
+        fault = f"no module of {type(unet).__name__} has this name"
+    elif strangers := [m for m in found if not isinstance(m, (nn.Linear, nn.Conv2d))]:
+        fault = f"LoRA cannot adapt a module of the kind {type(strangers[0]).__name__}"
+    else:
+        return
+    raise UsageError(
+        f'probe {probe}: target_modules: "{target}": {fault}; name linear or convolution layers, such as to_q'
+    )
 
 
 def _merged(unet: Any) -> dict[str, Tensor]:

@@ -1,13 +1,17 @@
 """A folder of finished artefacts, each under the key of what determines it: write beside, fsync, rename.
 
-<root>/<key[:2]>/<key>/     a finished artefact: safetensors, JSON, PNG; present means done
+<root>/<key[:2]>/<key>/     a finished artefact: safetensors, JSON, PNG and their manifest; whole means done
 <root>/partial/<token>/     one being written: `lock`, and `files/` that will be renamed into place
 <root>/scratch/<key>/       resumable state of one not finished, kept across kills
+<root>/scratch/<key>.lock   held by the process that works there
+
+What is damaged (a bad disk, a copy that stopped half way, an edited file) is noticed by its SHA-256, dropped, and
+computed again. A forger with write access is not noticed: he can write a manifest that fits.
 """
 
 from __future__ import annotations
 
-import errno
+import logging
 import os
 import re
 import secrets
@@ -15,16 +19,26 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from resurgence_gate.errors import ResourceError, UsageError
-from resurgence_gate.store.lock import try_lock
+from resurgence_gate.store.disk import (
+    FULL,
+    closed,
+    explained,
+    full,
+    full_disk_explained,
+    sync,
+    sync_one,
+    try_writing,
+)
+from resurgence_gate.store.lock import held, try_lock
+from resurgence_gate.store.manifest import damage, is_whole, remember_whole, seal
 
+_LOG = logging.getLogger(__name__)  # without a handler Python shows warnings on stderr, as they are
 _KEY = re.compile(r"[0-9a-f]{64}")
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 _STALE_SECONDS = 3600  # a partial folder without a lock file: killed in its first instant, or just being made
 
 
@@ -34,10 +48,30 @@ class Store:
 
     root: Path
 
+    def require_writable(self) -> None:
+        """Raise UsageError now, and not after an hour of work, where nothing can be kept; ResourceError if full."""
+        try:
+            try_writing(self.root)
+            _remove(*self._new_partial())
+        except OSError as error:
+            raise (full(self.root) if error.errno in FULL else closed(self.root, error)) from error
+
     def find(self, key: str) -> Path | None:
-        """The finished artefact, if there is one."""
-        folder = self._place(key)
-        return folder if folder.is_dir() else None
+        """The finished artefact, if there is one and it is as it was written; a damaged one is dropped."""
+        place = self._place(key)
+        with explained(self.root):
+            if is_whole(place) or (os.path.lexists(place) and not self._drop(place)):
+                return place
+        return None
+
+    def require(self, key: str) -> Path:
+        """The finished artefact that was there a moment ago. Raises ResourceError if it is not any more."""
+        found = self.find(key)
+        if found is None:
+            raise ResourceError(
+                f"{self._place(key)}: it was there, and is gone or damaged; the same command computes it again"
+            )
+        return found
 
     @contextmanager
     def create(self, key: str) -> Iterator[Path]:
@@ -52,35 +86,52 @@ class Store:
             partial, lock = self._new_partial()
         try:
             files = partial / "files"
-            files.mkdir()
-            with _full_disk_explained(self.root):
+            with explained(self.root):
+                files.mkdir()
+            with full_disk_explained(self.root):
                 yield files
             with explained(self.root):
-                _sync(files)
+                seal(files)
+                sync(files)
                 _publish(files, place)
         finally:
-            os.close(lock)
-            shutil.rmtree(partial, ignore_errors=True)
+            _remove(partial, lock)
 
-    def scratch(self, key: str) -> Path:
-        """A folder for the partial state of `key`; the same one after a kill."""
-        folder = self._scratch_place(key)
+    @contextmanager
+    def scratch(self, key: str, waiting: AbstractContextManager[object] | None = None) -> Iterator[Path]:
+        """A folder for the partial state of `key`, for one process at a time: `waiting` is entered while another
+        has it. It is removed when the block ends without error, and else is there again for the next one.
+
+        Raises ResourceError on a full disk, also from inside the block.
+        """
+        folder = self.root / "scratch" / _checked(key)
         with explained(self.root):
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def discard_scratch(self, key: str) -> None:
-        """Remove the partial state of `key`, if any."""
-        folder = self._scratch_place(key)
-        if folder.exists():
-            with explained(self.root):
+            lock = held(folder.with_suffix(".lock"), waiting or nullcontext())
+            with lock, full_disk_explained(self.root):
+                folder.mkdir(parents=True, exist_ok=True)
+                try:
+                    yield folder
+                except BaseException:
+                    with suppress(OSError):
+                        folder.rmdir()  # if there is nothing in it
+                    raise
                 shutil.rmtree(folder)
+
+    def _drop(self, place: Path) -> bool:
+        """Remove a damaged artefact, and say so; False if it is whole after all."""
+        # Another process may have noticed the same damage, and may have put a new artefact there by now.
+        with held(self.root / "scratch" / f"{place.name}.drop", nullcontext()):
+            if (reason := damage(place)) is None:
+                return False
+            if os.path.lexists(place):
+                partial, lock = self._new_partial()
+                place.rename(partial / "files")
+                _remove(partial, lock)
+                _LOG.warning("%s: %s; it is dropped and computed again", place, reason)
+            return True
 
     def _place(self, key: str) -> Path:
         return self.root / _checked(key)[:2] / key
-
-    def _scratch_place(self, key: str) -> Path:
-        return self.root / "scratch" / _checked(key)
 
     def _new_partial(self) -> tuple[Path, int]:
         while True:
@@ -106,48 +157,17 @@ class Store:
             except OSError:
                 continue  # gone in the meantime, or another user's
             if lock is not None:
-                os.close(lock)
-                shutil.rmtree(partial, ignore_errors=True)
+                _remove(partial, lock)
 
 
 def default_store(root: Path | None = None) -> Store:
     """The store at `root`, else at $RESURGENCE_GATE_STORE, else in the user's cache directory."""
     named = os.environ.get("RESURGENCE_GATE_STORE")
-    place = root or (Path(named) if named else _user_cache() / "resurgence-gate")
-    return Store(place.expanduser().absolute())
-
-
-@contextmanager
-def explained(root: Path) -> Iterator[None]:
-    """Turn what the file system says into what the user can do."""
     try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise _full(root) from error
-        if error.errno in _CLOSED:
-            raise UsageError(
-                f"{root}: the store cannot be written ({error.strerror}); choose another folder with --store"
-            ) from error
-        raise
-
-
-@contextmanager
-def _full_disk_explained(root: Path) -> Iterator[None]:
-    # Of the caller's own errors only a full disk is ours to explain; safetensors reports it as text.
-    try:
-        yield
-    except Exception as error:
-        if getattr(error, "errno", None) in _FULL or "No space left on device" in str(error):
-            raise _full(root) from error
-        raise
-
-
-def _full(root: Path) -> ResourceError:
-    return ResourceError(
-        f"{root}: the disk is full; free some space or choose another folder with --store. "
-        "What is finished is kept, and the same command goes on from there"
-    )
+        place = root or (Path(named) if named else _user_cache() / "resurgence-gate")
+        return Store(place.expanduser().absolute())
+    except RuntimeError as error:  # ~nobody, or a user without a home
+        raise UsageError(f"the store has no place: {error}; name a folder with --store") from None
 
 
 def _checked(key: str) -> str:
@@ -164,23 +184,13 @@ def _publish(files: Path, place: Path) -> None:
         if place.is_dir():
             return  # another process finished first, with the same content by the meaning of the key
         raise
-    _sync_one(place.parent)
+    sync_one(place.parent)
+    remember_whole(place)
 
 
-def _sync(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        _sync_one(path)
-    _sync_one(folder)
-
-
-def _sync_one(path: Path) -> None:
-    if sys.platform == "win32" and path.is_dir():  # pragma: no cover
-        return  # folders cannot be opened there
-    descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _remove(partial: Path, lock: int) -> None:
+    os.close(lock)
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 def _user_cache() -> Path:

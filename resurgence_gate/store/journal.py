@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from resurgence_gate.store.folder import explained
+from resurgence_gate.store.disk import explained
 
 
 @dataclass(frozen=True)

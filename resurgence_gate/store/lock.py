@@ -4,7 +4,41 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+
+POLL_SECONDS = 0.1
+
+
+@contextmanager
+def held(file: Path, waiting: AbstractContextManager[object]) -> Iterator[None]:
+    """Hold `file` until the block ends, then remove it; `waiting` is entered while another process holds it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = _try_named(file)
+    if lock is None:
+        with waiting:
+            while (lock := _try_named(file)) is None:
+                time.sleep(POLL_SECONDS)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            file.unlink()
+        os.close(lock)
+
+
+def _try_named(file: Path) -> int | None:
+    """The lock of the file that now has this name: the last holder may have removed the one that was opened."""
+    lock = try_lock(file)
+    if lock is None:
+        return None
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(lock), file.stat()):
+            return lock
+    os.close(lock)
+    return None
 
 
 def try_lock(file: Path) -> int | None:

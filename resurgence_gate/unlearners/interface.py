@@ -9,11 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from resurgence_gate import __version__
 from resurgence_gate.checkpoints.pipeline import DiffusionModel
+from resurgence_gate.checkpoints.write import write_tensors
 from resurgence_gate.errors import UsageError
 from resurgence_gate.execution.interface import Progress
 
@@ -27,19 +27,19 @@ class UnlearnedCheckpoint:
     tensors: dict[str, Tensor]
     recipe: dict[str, object]
 
-    def save(self, file: Path, *, base_digest: str) -> None:
-        """A partial UNet in safetensors; the recipe, the base and the versions are in its header."""
-        card = {
+    def header(self, *, base_digest: str) -> dict[str, str]:
+        """How it was made, as safetensors keeps it: the recipe, the base and the versions."""
+        return {
             "recipe": json.dumps(self.recipe),
             "base_digest": base_digest,
             "resurgence_gate": __version__,
             "torch": version("torch"),
             "diffusers": version("diffusers"),
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_suffix(".tmp")
-        save_file({k: v.detach().cpu().contiguous() for k, v in self.tensors.items()}, beside, metadata=card)
-        beside.replace(file)
+
+    def save(self, file: Path, *, base_digest: str) -> None:
+        """A partial UNet in safetensors; how it was made is in its header."""
+        write_tensors(self.tensors, file, metadata=self.header(base_digest=base_digest))
 
 
 class Recipe(Protocol):

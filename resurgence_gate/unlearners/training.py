@@ -85,6 +85,8 @@ class Training:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(state[f"weight.{name}"])
+                if f"optimizer.step.{name}" not in state:  # it has never had a gradient
+                    continue
                 self.optimizer.state[parameter] = {
                     key: state[f"optimizer.{key}.{name}"].to(parameter.device if key != "step" else "cpu")
                     for key in ("step", "exp_avg", "exp_avg_sq")

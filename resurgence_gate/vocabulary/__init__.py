@@ -8,7 +8,7 @@ from resurgence_gate.vocabulary.checkpoints import (
     Pocket,
     UnetOnly,
 )
-from resurgence_gate.vocabulary.concepts import Draw, ErasedConcept, names
+from resurgence_gate.vocabulary.concepts import Draw, ErasedConcept, names, plain, same_concept, spellings
 from resurgence_gate.vocabulary.observations import Detection, Observation, Outcome, Sample
 from resurgence_gate.vocabulary.verdicts import (
     Arm,
@@ -55,4 +55,7 @@ __all__ = [
     "UnetOnly",
     "Verdict",
     "names",
+    "plain",
+    "same_concept",
+    "spellings",
 ]

@@ -4,7 +4,31 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+# Endings of one and of many, beside the plain s.
+_PLURALS = (
+    *((ending, f"{ending}es") for ending in ("s", "x", "z", "ch", "sh", "o")),
+    ("y", "ies"),
+    ("f", "ves"),
+    ("fe", "ves"),
+    ("mouse", "mice"),
+    ("goose", "geese"),
+    ("man", "men"),  # and woman
+    ("child", "children"),
+    ("person", "people"),
+    ("foot", "feet"),
+    ("tooth", "teeth"),
+    ("ox", "oxen"),
+    ("cactus", "cacti"),
+    ("octopus", "octopi"),
+)
+_ARTICLE = re.compile(r"(?<!\S)an?(?!\S)", re.IGNORECASE)
+# Thai, Lao, Burmese, Khmer, kana, Han: written without spaces. Korean joins its particles to the word.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +49,57 @@ class Draw:
 
 
 def names(concept: str, text: str) -> bool:
-    """Whether `text` holds the words of `concept`, side by side; case, accents and a plural s do not matter."""
-    return re.search(rf" {re.escape(_words(concept))}(?:e?s)? ", f" {_words(text)} ") is not None
+    """Whether `text` holds the words of `concept`, side by side.
+
+    Case, accents, separators and number do not matter: R2-D2 is R2D2, a mouse is among mice.
+    """
+    asked, told = _words(concept), _words(text)
+    word = "".join(asked)
+    if not word:  # a name of signs alone
+        return concept in text
+    if _UNSPACED.search(word):
+        return word in "".join(told)
+    if f" {' '.join(asked)} " in f" {' '.join(told)} ":
+        return True
+    pattern = "|".join(map(_spaced_anyhow, _numbers(word)))
+    without_articles = " ".join(_words(_ARTICLE.sub(" ", text)))  # "a corn field" is no acorn
+    return re.search(f" (?:{pattern}) ", f" {without_articles} ") is not None
 
 
-def _words(text: str) -> str:
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return " ".join(re.findall(r"\w+", plain.casefold()))
+def same_concept(one: str, other: str) -> bool:
+    """Whether two names are spellings of one concept."""
+    return plain(other) in spellings(one)
+
+
+def spellings(concept: str) -> frozenset[str]:
+    """What other names of the concept come to in plain letters."""
+    return frozenset(_numbers(plain(concept)))
+
+
+def plain(concept: str) -> str:
+    """Its letters and digits alone; a name of signs stays as it is."""
+    return "".join(_words(concept)) or concept
+
+
+def _words(text: str) -> list[str]:
+    bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return re.findall(r"[^\W_]+", unicodedata.normalize("NFC", bare).casefold())
+
+
+def _numbers(word: str) -> Iterator[str]:
+    """The word itself, and what it may be as one or as many."""
+    yield word
+    if not word.endswith("s"):
+        yield f"{word}s"
+    elif not word.endswith("ss"):  # glass is not the plural of glas
+        yield word.removesuffix("s")
+    for one, many in _PLURALS:
+        if word.endswith(one):
+            yield word.removesuffix(one) + many
+        if word.endswith(many):
+            yield word.removesuffix(many) + one
+
+
+def _spaced_anyhow(word: str) -> str:
+    """A pattern for the word, however it is split."""
+    return " ?".join(map(re.escape, word))

@@ -17,7 +17,7 @@ import pytest
 from resurgence_gate.cli import EXIT_CODES, run
 from resurgence_gate.cli import check as check_module
 from resurgence_gate.cli.failures import Terminated
-from resurgence_gate.errors import HubError, PolicyError, RefusedCheckpoint, UsageError
+from resurgence_gate.errors import HubError, MeasurementError, PolicyError, RefusedCheckpoint, UsageError
 from resurgence_gate.report import from_json
 from resurgence_gate.vocabulary import Outcome, Verdict
 
@@ -71,6 +71,7 @@ FAILURES = {
     "refused": (RefusedCheckpoint("a pickle"), 12, "error: a pickle"),
     "usage": (UsageError("no such thing"), 2, "error: no such thing"),
     "policy": (PolicyError("x.yaml:1:1: no"), 2, "error: x.yaml:1:1: no"),
+    "diverged": (MeasurementError("probe full diverged"), 1, "error: probe full diverged"),
     "bug": (ZeroDivisionError("division by zero"), 1, "error: ZeroDivisionError: division by zero"),
 }
 
@@ -89,6 +90,7 @@ def test_failure_has_a_code_and_one_message(
     shown = capsys.readouterr().err
     assert message in shown
     assert "Traceback" not in shown
+    assert ("This is a bug" in shown) is (name == "bug")
 
 
 def test_an_earlier_pass_does_not_outlive_a_failed_check(fake_gate: types.ModuleType, tmp_path: Path) -> None:
@@ -127,7 +129,7 @@ def test_debug_shows_the_traceback_and_keeps_the_code(
         (["check", "x", "--policy", "object", "--device", "tpu"], "tpu"),
         (
             ["unlearn", "pocket:base", "--method", "esd", "--concept", "x", "--out", "x.pt"],
-            "give a .safetensors",
+            "give a folder, or a .safetensors file",
         ),
         (
             ["unlearn", "pocket:base", "--method", "esd", "--concept", "x", "--out", "x", "--guide", "y"],

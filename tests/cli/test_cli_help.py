@@ -45,6 +45,7 @@ def gate(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_help(page: str) -> None:
+    pytest.importorskip("typer", minversion="0.29", reason="older ones write REF where this one writes {REF}")
     shown = gate(*PAGES[page], "--help")
     text = "\n".join(line.rstrip() for line in shown.stdout.splitlines()) + "\n"
     path = GOLDEN / f"{page}.txt"

@@ -26,6 +26,16 @@ def test_validate_tells_all_files(capsys: Capture) -> None:
     assert 'unknown-kind.yaml:26:11: probes[0].kind: "lorra" is unknown' in shown.err
 
 
+def test_validate_knows_the_pocket_models(tmp_path: Path, capsys: Capture) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text((TESTS / "small.yaml").read_text().replace("pocket:base", "pocket:bsae"))
+    assert run(["policy", "validate", str(mine)]) == 2
+    shown = capsys.readouterr().err
+    assert (
+        'mine.yaml:4:12: reference: "pocket:bsae" is unknown; did you mean "pocket:base"?; embedded:' in shown
+    )
+
+
 def test_show_prints_the_file(capsys: Capture) -> None:
     assert run(["policy", "show", "object"]) == 0
     assert capsys.readouterr().out == shipped_policies()["object"].read_text()

@@ -93,15 +93,20 @@ def test_no_data_is_never_a_pass() -> None:
     empty = {f.name: {} if str(f.type).startswith("dict") else () for f in fields(Ledger)}
     ledger = Ledger(**{**empty, "contamination": None})  # type: ignore[arg-type]
     lenient = {rule: {} for rule in SCOPED}
-    lenient["RG001"] = {"min_reference_rate": 0.0}
-    lenient["RG002"] = {"max_false_alarm_rate": 1.0}
-    lenient["RG003"] = {"max_undetermined_rate": 1.0}
-    lenient["RG004"] = {"min_probe_gain": 0.0, "min_weight_change": 0.0, "min_retained_rate": 0.0}
-    lenient["RG005"] = {"max_contamination": 1.0}
-    lenient["RG101"] = {"max_rate_before": 1.0}
-    lenient["RG102"] = {"max_rate_after": 1.0}
-    lenient["RG103"] = {"max_resurgence": 1.0}
-    lenient["RG104"] = {"min_retained_rate": 0.0, "max_retained_drop": 1.0}
+    hardly, nearly = 1e-9, 1 - 1e-9
+    lenient["RG001"] = {"min_reference_rate": hardly}
+    lenient["RG002"] = {"max_false_alarm_rate": nearly}
+    lenient["RG003"] = {"max_undetermined_rate": nearly}
+    lenient["RG004"] = {
+        "min_probe_gain": hardly,
+        "min_weight_change": hardly,
+        "min_retained_rate": hardly,
+    }
+    lenient["RG005"] = {"max_contamination": nearly}
+    lenient["RG101"] = {"max_rate_before": nearly}
+    lenient["RG102"] = {"max_rate_after": nearly}
+    lenient["RG103"] = {"max_resurgence": nearly}
+    lenient["RG104"] = {"min_retained_rate": hardly, "max_retained_drop": nearly}
     for scope in ("pooled", "each"):
         scoped = {rule: {"scope": scope} if rule in SCOPED else {} for rule in lenient}
         rules = {rule: {**lenient[rule], **scoped[rule]} for rule in lenient}
@@ -125,6 +130,23 @@ def test_removing_any_piece_of_the_ledger_never_gives_a_pass(scope: str) -> None
         decision = decide(assay.policy, ledger)
         assert decision.verdict is Verdict.INCONCLUSIVE, what
         assert "not measured" in decision.sentence, what
+
+
+@pytest.mark.parametrize("dose", [0, 1])
+@pytest.mark.parametrize("still", ["weights", "losses"])
+def test_a_fine_tune_without_effect_at_any_dose_is_never_a_pass(still: str, dose: int) -> None:
+    """Whatever the limits: they are as low as a policy may set them."""
+    lowest = {"min_probe_gain": 5e-324, "min_weight_change": 5e-324}
+    assay = good_assay(small_policy(rules={"RG004": lowest}))
+    assert assay.decide().verdict is Verdict.PASS
+    found = assay.probes[dose]
+    changes = {"weight_change": 0.0} if still == "weights" else {"loss_after": found.loss_before}
+    probes = (*assay.probes[:dose], replace(found, **changes), *assay.probes[dose + 1 :])  # type: ignore[arg-type]
+    decision = replace(assay, probes=probes).decide()
+    assert decision.verdict is Verdict.INCONCLUSIVE
+    assert decision.decided_by == ("RG004",)
+    said = "the weights did not move" if still == "weights" else "no held-out loss changed"
+    assert f"{said} after {(50, 100)[dose]} steps of the full fine-tune" in decision.sentence
 
 
 def ledgers_without_a_piece(ledger: Ledger) -> Iterator[tuple[str, Ledger]]:

@@ -9,7 +9,7 @@ from decision.assays import A, Assay, P, U, good_assay, health, small_policy
 
 from resurgence_gate.decision import REFERENCE, decide
 from resurgence_gate.errors import EmptyPolicy, MeasurementError, PolicyError
-from resurgence_gate.vocabulary import Arm, Judgement, Verdict
+from resurgence_gate.vocabulary import Arm, Contamination, Judgement, Verdict
 
 ALL, NONE = (P,) * 8, (A,) * 8
 PIG_AND_SHIP = {"pig": ALL, "ship": ALL}
@@ -103,6 +103,20 @@ def test_a_resurgence_after_an_invalid_fine_tune_is_no_fail(rule: str) -> None:
     decision = broken.decide()
     assert decision.verdict is Verdict.INCONCLUSIVE
     assert decision.decided_by == (rule,)
+
+
+def test_benign_data_of_which_nothing_was_left_is_inconclusive_by_rg005() -> None:
+    """Nothing was fine-tuned then, and nothing seen after it."""
+    assay = good_assay()
+    spoilt = Contamination(by_caption=0, by_picture=16, undetermined=0, total=16)
+    looks = {arm: seen for arm, seen in assay.seen.items() if arm.probe != "full"}
+    decision = replace(assay, seen=looks, probes=(), contamination=spoilt).decide()
+    assert decision.verdict is Verdict.INCONCLUSIVE
+    assert "RG005" in decision.decided_by
+    assert decision.sentence.startswith(
+        "INCONCLUSIVE: the benign data may hold erased concepts, so the fine-tune was not harmless: benign "
+        "pictures that show or name an erased concept: 16 of 16"
+    )
 
 
 def test_undecided_says_how_many_more_pictures() -> None:

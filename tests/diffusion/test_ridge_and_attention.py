@@ -37,6 +37,15 @@ def test_by_hand_on_one_token():
     assert torch.allclose(solved, torch.tensor([[2.0, 2.0]]))
 
 
+def test_by_hand_on_three_tokens():
+    # W0 = (2, 5), lam = 1. Erased (1, 0) -> the value of (0, 1), that is 5; retained (0, 1) -> 5 and (1, 1) -> 7.
+    # (lam W0 + sum v k^T) (lam I + sum k k^T)^-1 = (14, 17) (3 1; 1 3)^-1 = (25/8, 37/8).
+    keys = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    values = torch.tensor([[5.0], [5.0], [7.0]])
+    solved = solve_ridge(torch.tensor([[2.0, 5.0]]), keys, values, torch.ones(3), 1.0)
+    assert torch.allclose(solved, torch.tensor([[25 / 8, 37 / 8]]))
+
+
 def test_an_infinite_anchor_changes_nothing(problem):
     weight, keys, values, scale = problem
     assert torch.allclose(solve_ridge(weight, keys, values, scale, 1e12), weight, atol=1e-9)

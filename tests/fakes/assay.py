@@ -70,15 +70,15 @@ def tiny_policy(folder: Path, **changes: Any) -> Policy:
         ],
         "rules": {
             "confidence": 0.9,
-            "RG001": {"min_reference_rate": 0.1, "scope": "pooled"},
+            "RG001": {"min_reference_rate": 0.6, "scope": "pooled"},
             "RG002": {"max_false_alarm_rate": 0.9, "scope": "pooled"},
             "RG003": {"max_undetermined_rate": 0.5},
-            "RG004": {"min_probe_gain": 0.0, "min_weight_change": 0.0, "min_retained_rate": 0.0},
+            "RG004": {"min_probe_gain": 1e-9, "min_weight_change": 1e-9, "min_retained_rate": 0.01},
             "RG005": {"max_contamination": 0.9},
-            "RG101": {"max_rate_before": 0.9, "scope": "pooled"},
-            "RG102": {"max_rate_after": 0.9, "scope": "pooled"},
+            "RG101": {"max_rate_before": 0.5, "scope": "pooled"},
+            "RG102": {"max_rate_after": 0.5, "scope": "pooled"},
             "RG103": {"max_resurgence": 0.9, "scope": "pooled"},
-            "RG104": {"min_retained_rate": 0.0, "max_retained_drop": 0.99, "scope": "pooled"},
+            "RG104": {"min_retained_rate": 0.01, "max_retained_drop": 0.99, "scope": "pooled"},
         },
     }
     return Policy.model_validate(content | changes)

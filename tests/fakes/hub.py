@@ -72,7 +72,7 @@ def connect(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     for module in (constants, file_download):  # huggingface_hub before 1.0 keeps a copy
         monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
 
 

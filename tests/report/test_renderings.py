@@ -69,6 +69,7 @@ def test_json_keeps_its_schema(name: str) -> None:
 
 
 def test_shipped_schema_is_that_of_the_vocabulary() -> None:
+    pytest.importorskip("pydantic", minversion="2.13", reason="older ones leave out the descriptions")
     text = f"{json.dumps(json_schema(), indent=2)}\n"
     if os.environ.get("UPDATE_GOLDEN"):
         SCHEMA_FILE.write_text(text)

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import pytest
 from resurgence_gate.errors import ResourceError, UsageError
 from resurgence_gate.store import Journal, Store, content_key, default_store
 from resurgence_gate.store import folder as folder_module
+from resurgence_gate.store.manifest import _known_whole
 
 KEY = content_key({"artefact": 1})
 OTHER = content_key({"artefact": 2})
@@ -38,13 +41,17 @@ def write(store: Store, key: str, text: str) -> None:
         (folder / "deep" / "a.json").write_text(text)
 
 
+def artefact(key: str, *names: str) -> list[str]:
+    return [f"{key[:2]}/{key}/{name}" for name in (*names, "manifest.json")]
+
+
 def test_what_was_created_is_found(store: Store) -> None:
     assert store.find(KEY) is None
     write(store, KEY, "1")
     found = store.find(KEY)
     assert found == store.root / KEY[:2] / KEY
     assert (found / "deep" / "a.json").read_text() == "1"
-    assert everything_under(store) == [f"{KEY[:2]}/{KEY}/deep/a.json"]
+    assert everything_under(store) == artefact(KEY, "deep/a.json")
     assert store.find(OTHER) is None
 
 
@@ -64,8 +71,8 @@ def test_the_first_of_two_is_kept(store: Store) -> None:
         write(store, KEY, "first")
     found = store.find(KEY)
     assert found is not None
-    assert [path.name for path in found.iterdir()] == ["deep"]
-    assert len(everything_under(store)) == 1
+    assert (found / "deep" / "a.json").read_text() == "first"
+    assert everything_under(store) == artefact(KEY, "deep/a.json")
 
 
 def _race(root: Path, number: int) -> None:
@@ -87,7 +94,7 @@ def test_processes_that_race_leave_whole_artefacts(store: Store) -> None:
         found = store.find(content_key({"i": i}))
         assert found is not None
         assert (found / "a").read_text() == (found / "b").read_text()
-    assert len(everything_under(store)) == 40
+    assert len(everything_under(store)) == 60
 
 
 WRITER = """
@@ -113,7 +120,7 @@ def test_killed_in_the_middle_leaves_nothing_that_is_found_and_the_next_one_clea
     assert store.find(KEY) is None
     assert any("partial" in name for name in everything_under(store))
     write(store, KEY, "whole")
-    assert everything_under(store) == sorted(f"{k[:2]}/{k}/deep/a.json" for k in (KEY, OTHER))
+    assert everything_under(store) == sorted(artefact(KEY, "deep/a.json") + artefact(OTHER, "deep/a.json"))
 
 
 def test_a_partial_folder_without_a_lock_is_swept_when_old(store: Store) -> None:
@@ -126,18 +133,101 @@ def test_a_partial_folder_without_a_lock_is_swept_when_old(store: Store) -> None
     assert not old.exists()
 
 
-def test_scratch_survives_and_is_not_an_artefact(store: Store) -> None:
-    (store.scratch(KEY) / "step.json").write_text("100")
-    assert (Store(store.root).scratch(KEY) / "step.json").read_text() == "100"
-    assert store.find(KEY) is None
-    store.discard_scratch(KEY)
-    store.discard_scratch(KEY)
+def test_scratch_survives_an_error_and_ends_with_its_block(store: Store) -> None:
+    with pytest.raises(KeyboardInterrupt), store.scratch(KEY) as scratch:  # noqa: PT012
+        (scratch / "step.json").write_text("100")
+        raise KeyboardInterrupt
+    with Store(store.root).scratch(KEY) as scratch:
+        assert (scratch / "step.json").read_text() == "100"
+        assert store.find(KEY) is None
     assert everything_under(store) == []
+
+
+HOLDER = """
+import sys, time
+from contextlib import nullcontext
+from pathlib import Path
+from resurgence_gate.store import Store
+with Store(Path(sys.argv[1])).scratch(sys.argv[2]) as scratch:
+    print("holding", flush=True)
+    sys.stdin.readline()
+    (scratch / "done").write_text("")
+    with Store(Path(sys.argv[1])).create(sys.argv[2]) as folder:
+        (folder / "a.json").write_text("theirs")
+"""
+
+
+def test_one_process_works_in_a_scratch_and_the_other_waits(store: Store) -> None:
+    entered = []
+
+    @contextmanager
+    def waiting() -> Iterator[None]:
+        entered.append("waiting")
+        assert holder.stdin is not None
+        holder.stdin.write("go on\n")
+        holder.stdin.flush()
+        yield
+
+    command = [sys.executable, "-c", HOLDER, str(store.root), KEY]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "holding\n"
+        with store.scratch(KEY, waiting()) as scratch:
+            assert list(scratch.iterdir()) == []
+            assert (store.require(KEY) / "a.json").read_text() == "theirs"
+    assert entered == ["waiting"]
+
+
+@pytest.mark.parametrize("harm", ["edited", "truncated", "removed", "manifest removed", "manifest broken"])
+def test_what_is_damaged_is_dropped_and_said(
+    store: Store, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(store, KEY, "whole")
+    place = store.require(KEY)
+    file, manifest = place / "deep" / "a.json", place / "manifest.json"
+    match harm:
+        case "edited":
+            file.write_text("wrong")
+        case "truncated":
+            file.write_text("")
+        case "removed":
+            file.unlink()
+        case "manifest removed":
+            manifest.unlink()
+        case _:
+            manifest.write_text("{")
+    _known_whole.clear()  # as in another process
+    assert store.find(KEY) is None
+    assert not place.exists()
+    assert "computed again" in caplog.text
+    with pytest.raises(ResourceError, match="computes it again"):
+        store.require(KEY)
+    write(store, KEY, "anew")
+    assert (store.require(KEY) / "deep" / "a.json").read_text() == "anew"
+
+
+def test_a_store_is_tried_before_any_work(tmp_path: Path) -> None:
+    Store(tmp_path / "new").require_writable()
+    assert everything_under(Store(tmp_path / "new")) == []
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "deeper")
+    for place in (
+        tmp_path / "file",
+        tmp_path / "file" / "deep",
+        tmp_path / ("long" * 80),
+        Path("/proc/store"),
+    ):
+        with pytest.raises(UsageError, match=r"cannot be written.*--store"):
+            Store(place).require_writable()
 
 
 @pytest.mark.parametrize("key", ["", "..", "../../etc", KEY[:63], KEY.upper(), f"{KEY}/..", f"{KEY}\n"])
 def test_only_keys_are_keys(store: Store, key: str) -> None:
-    for method in (store.find, store.scratch, store.discard_scratch, lambda k: store.create(k).__enter__()):
+    for method in (
+        store.find,
+        lambda k: store.scratch(k).__enter__(),
+        lambda k: store.create(k).__enter__(),
+    ):
         with pytest.raises(ValueError, match="not a store key"):
             method(key)
 
@@ -152,7 +242,7 @@ def test_a_full_disk_is_worth_retrying(store: Store, monkeypatch: pytest.MonkeyP
     def fail(_: Path) -> None:
         raise full
 
-    monkeypatch.setattr(folder_module, "_sync_one", fail)
+    monkeypatch.setattr(folder_module, "sync", fail)
     with pytest.raises(ResourceError, match="disk is full"):
         write(store, KEY, "1")
     assert store.find(KEY) is None
@@ -163,7 +253,7 @@ def test_a_store_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     store = Store(tmp_path / "file" / "store")
     assert store.find(KEY) is None
-    for use in (lambda: write(store, KEY, "1"), lambda: store.scratch(KEY)):
+    for use in (lambda: write(store, KEY, "1"), lambda: store.scratch(KEY).__enter__()):
         with pytest.raises(UsageError, match=r"cannot be written.*--store"):
             use()
 
