@@ -133,8 +133,9 @@ def note_failure(error: BaseException, out: Path) -> None:
 def note_misuse(error: BaseException, arguments: list[str]) -> None:
     """The command line itself is wrong: an earlier report where this one was to go is no answer to it."""
     out = _out_of(arguments)
-    if any((out / name).exists() for name in REPORT):
-        note_failure(error, out)
+    with suppress(OSError):
+        if any((out / name).exists() for name in REPORT):
+            note_failure(error, out)
 
 
 def _out_of(arguments: list[str]) -> Path:
@@ -151,9 +152,9 @@ def discard_earlier(out: Path) -> None:
     from resurgence_gate.errors import UsageError
     from resurgence_gate.store.disk import FULL, try_writing, why_not
 
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file; give a folder")
     try:
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"--out {out} is a file; give a folder")
         out.mkdir(parents=True, exist_ok=True)
         for name in (*REPORT, ERROR):
             (out / name).unlink(missing_ok=True)

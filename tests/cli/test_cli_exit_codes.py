@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -91,6 +92,53 @@ def test_failure_has_a_code_and_one_message(
     assert message in shown
     assert "Traceback" not in shown
     assert ("This is a bug" in shown) is (name == "bug")
+
+
+@pytest.mark.parametrize("option", [["--out", "{}"], ["--out={}"], ["-o", "{}"], ["-o{}"]])
+@pytest.mark.parametrize("wrong", [["--device", "gpu"], ["--nonsense"], []])
+def test_an_earlier_pass_does_not_outlive_a_mistyped_command(
+    option: list[str], wrong: list[str], fake_gate: types.ModuleType, tmp_path: Path
+) -> None:
+    report = from_json((REPORTS / "pass.json").read_text())
+    fake_gate.run_check = lambda *asked: types.SimpleNamespace(report=report)  # type: ignore[attr-defined]
+    out = tmp_path / "out"
+    assert check(out) == 0
+    policy = ["--policy", str(SMALL)] if wrong else []  # without one it is wrong, too
+    assert run(["check", str(tmp_path), *policy, *wrong, *(o.replace("{}", str(out)) for o in option)]) == 2
+    assert [p.name for p in out.iterdir()] == ["error.json"]
+
+
+def test_a_mistyped_command_leaves_no_folder_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["check", "pocket:esd", "--nonsense"]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["/proc/foo", "file/deep", "file", "x" * 300, "link", "taken"])
+def test_a_folder_that_cannot_be_written_is_told_before_any_work(
+    place: str, fake_gate: types.ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "deeper")
+    (tmp_path / "taken" / "report.json").mkdir(parents=True)
+    fake_gate.run_check = lambda *asked: pytest.fail("work was done")  # type: ignore[attr-defined]
+    assert check(tmp_path / place) == 2
+    shown = capsys.readouterr().err
+    assert "--out" in shown
+    assert "bug" not in shown
+
+
+def test_a_terminal_without_our_signs_does_not_cost_a_verdict() -> None:
+    code = "from resurgence_gate import cli; cli.run = lambda a: print(chr(0x2265)) or 10; cli.main()"
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert (shown.returncode, shown.stdout.strip()) == (10, b"?")
 
 
 def test_an_earlier_pass_does_not_outlive_a_failed_check(fake_gate: types.ModuleType, tmp_path: Path) -> None:

@@ -121,10 +121,37 @@ def test_the_digest_tells_specs_and_weights_apart(tmp_path):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({}))
     spec = Classifier(kind="classifier", model=str(folder))
+    with pytest.raises(UsageError, match=r"holds no \.safetensors"):
+        locate_detector(spec, LABELS)
+    (folder / "model.safetensors").write_bytes(b"")
     first = locate_detector(spec, LABELS).digest
     (folder / "config.json").write_text(json.dumps({"a": 1}))
     assert first != locate_detector(spec, LABELS).digest
     assert locate_detector(CLIP, LABELS).digest != locate_detector(CLIP, LABELS[:2]).digest
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda config: config.pop("model_type"), "cannot be loaded"),
+        (lambda config: config.update(model_type="nonsense"), "cannot be loaded"),
+        (lambda config: config["id2label"].pop("3"), "no label number 3|cannot be loaded"),
+        (lambda config: config["id2label"].update({"0": LABELS[0], "1": LABELS[0]}), "twice"),
+    ],
+)
+def test_a_classifier_that_is_broken_is_told_in_one_message(tmp_path, change, said):
+    folder = shutil.copytree(pocket_folder() / "detectors" / "classifier", tmp_path / "classifier")
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match=said):
+        open_detector(locate_detector(Classifier(kind="classifier", model=str(folder)), LABELS), CPU)
+
+
+def test_a_detector_that_is_a_file_is_not_looked_for_on_the_hub(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UsageError, match="is a file"):
+        locate_detector(Classifier(kind="classifier", model=str(tmp_path / "model.safetensors")), LABELS)
 
 
 def test_a_file_that_changes_before_it_is_loaded_is_noticed(tmp_path):

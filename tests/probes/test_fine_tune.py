@@ -1,24 +1,28 @@
 """Laws of the benign fine-tune, on a tiny real model."""
 
 import dataclasses
+import shutil
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from resurgence_gate.checkpoints.pipeline import load_model, load_unet
 from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.diffusion.attention import CROSS_ATTENTION, select
 from resurgence_gate.diffusion.sampling import predict
-from resurgence_gate.errors import MeasurementError, UsageError
+from resurgence_gate.errors import MeasurementError, ResourceError, UsageError
 from resurgence_gate.execution.interface import SilentProgress
 from resurgence_gate.policy.schema import CrossAttentionFineTune, FullFineTune, LoraFineTune
+from resurgence_gate.probes import run as publishing
 from resurgence_gate.probes.fine_tune import _Run
 from resurgence_gate.probes.interface import BenignSet, FineTuneTask
 from resurgence_gate.probes.run import fine_tune, task_key
 from resurgence_gate.store.folder import Store
 from resurgence_gate.store.keys import content_key
+from resurgence_gate.store.manifest import _known_whole
 from resurgence_gate.testing import tiny_model_folder
 from resurgence_gate.vocabulary import Folder
 
@@ -148,6 +152,80 @@ def test_the_loss_is_that_of_diffusers_example(task, tmp_path):
     predicted = predict(model.unet, noisy, t, run_.context[rows])
     expected = F.mse_loss(predicted, noise)
     assert torch.isclose(run_._losses(z, rows, t, noise).mean(), expected, atol=1e-5)
+
+
+class Killed(BaseException):
+    pass
+
+
+def killed_while_publishing(task, monkeypatch, after=1):
+    put, done = publishing._put, []
+
+    def until(file, place):
+        if len(done) == after:
+            raise Killed
+        done.append(put(file, place))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(publishing, "_put", until)
+        with pytest.raises(Killed):
+            run(task)
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.values(), other.values(), strict=True))
+
+
+def elsewhere(task, tmp_path):
+    """The same task with a store that knows nothing of it but its data."""
+    copied = shutil.copytree(task.store, tmp_path / "elsewhere")
+    return dataclasses.replace(task, store=copied)
+
+
+def test_killed_while_its_doses_are_published_it_goes_on(task, tmp_path, monkeypatch):
+    whole = run(elsewhere(task, tmp_path))
+    killed_while_publishing(task, monkeypatch)
+    assert same(weights(run(task), 4), weights(whole, 4))
+
+
+@pytest.mark.parametrize(
+    "name", ["state-4.safetensors", "dose-2.safetensors", "dose-4.json", "manifest.json"]
+)
+@pytest.mark.parametrize("harm", ["truncated", "flipped", "removed"])
+def test_what_is_damaged_in_scratch_is_trained_again(task, tmp_path, monkeypatch, name, harm):
+    whole = run(elsewhere(task, tmp_path))
+    killed_while_publishing(task, monkeypatch, after=0)
+    (file,) = task.store.glob(f"scratch/*/{name}")
+    content = file.read_bytes()
+    match harm:
+        case "truncated":
+            file.write_bytes(content[:-3])
+        case "flipped":
+            file.write_bytes(content[:-3] + bytes(b ^ 1 for b in content[-3:]))
+        case _:
+            file.unlink()
+    again = run(task)
+    assert same(weights(again, 2), weights(whole, 2))
+    assert same(weights(again, 4), weights(whole, 4))
+    assert again.health == whole.health
+
+
+def test_a_damaged_dose_is_trained_again_and_not_the_checkpoints_fault(task):
+    first = run(task)
+    kept = weights(first, 4)
+    _known_whole.clear()  # as in another process
+    file = dict(first.checkpoints)[4].overlays[-1][0]
+    file.write_bytes(file.read_bytes()[:-5])
+    assert same(weights(run(task), 4), kept)
+
+
+def test_a_full_disk_in_training_is_worth_retrying(task, monkeypatch):
+    def full(*arguments, **options):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("resurgence_gate.probes.fine_tune.save_file", full)
+    with pytest.raises(ResourceError, match="disk is full"):
+        run(task)
 
 
 def test_a_probe_that_diverges_says_so(task):
