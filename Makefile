@@ -24,7 +24,7 @@ demo: install
 	fi
 
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

@@ -10,6 +10,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from resurgence_gate.diffusion.sampling import decode_latents, initial_noise, sample_latents
+from resurgence_gate.errors import UsageError
 from resurgence_gate.vocabulary import Draw
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def generate(
     A picture with a NaN or infinite pixel comes as black, with `finite` False: it is never judged.
     """
     unet, device, dtype = model.unet, model.unet.device, model.unet.dtype
-    scheduler = DDIMScheduler.from_config(model.scheduler.config)
-    side = sampler.size // model.pixels
+    scheduler = _scheduler(model, sampler)
+    side = _side(model, sampler)
     shape = (unet.config.in_channels, side, side)
     context, empty = model.embed([draw.prompt for draw in draws]), model.embed([""])
     step = batch_size(sampler.size)
@@ -51,3 +52,25 @@ def generate(
         finite = pictures.isfinite().flatten(1).all(1)
         pixels = ((pictures.nan_to_num(-1.0, -1.0, -1.0).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         yield torch.where(finite[:, None, None, None], pixels, 0), finite
+
+
+def _scheduler(model: DiffusionModel, sampler: Sampler) -> DDIMScheduler:
+    scheduler = DDIMScheduler.from_config(model.scheduler.config)
+    scheduler.set_timesteps(sampler.steps)
+    last, known = int(scheduler.timesteps.max()), scheduler.config.num_train_timesteps
+    if last >= known:  # with an offset of one, as many steps as there are timesteps are one too many
+        raise UsageError(
+            f"the sampler's {sampler.steps} steps begin at timestep {last}, and the model's last is {known - 1}; "
+            "take fewer steps in the policy"
+        )
+    return scheduler
+
+
+def _side(model: DiffusionModel, sampler: Sampler) -> int:
+    """Latents to a side of a picture."""
+    if sampler.size % model.pixels:
+        raise UsageError(
+            f"the sampler's size is {sampler.size} pixels, and this model draws multiples of {model.pixels}; "
+            "choose another size in the policy"
+        )
+    return sampler.size // model.pixels

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from resurgence_gate.detectors.interface import Detector
+
 CHUNK = 64  # draws an artefact: what a kill can cost at most
 FLAT = 1.0  # grey levels: a picture whose pixels vary less than this shows nothing
 
@@ -62,6 +64,7 @@ def observe(
         missing = [(key, chunk) for key, chunk in zip(keys, chunks, strict=True) if not bench.store.find(key)]
         advance(len(draws) - sum(len(chunk) for _, chunk in missing))
         if missing:
+            _open(instrument.detector, bench)  # one that cannot judge is told before anything is drawn
             _make_pictures(checkpoint, missing, instrument.sampler, bench, advance)
     return Observation(
         checkpoint=checkpoint.digest,
@@ -139,14 +142,18 @@ def _detect(
     for pictures_key, draws in zip(keys, chunks, strict=True):
         key = content_key({"kind": "detections", "pictures": pictures_key, "detector": identity})
         if bench.store.find(key) is None:
-            import torch
-
-            detector = open_detector(located, torch.device(bench.device))
+            detector = _open(located, bench)
             records = _judge(detector, _load(bench.store, pictures_key), draws)
             with bench.store.create(key) as folder:
                 (folder / "detections.json").write_text(json.dumps(records))
             _narrate("detections", located.name, key, bench)
         yield from _read_detections(bench.store.require(key), draws, located.name)
+
+
+def _open(located: LocatedDetector, bench: Bench) -> Detector:
+    import torch
+
+    return open_detector(located, torch.device(bench.device))
 
 
 def _judge(detector: Any, pictures: dict[str, Tensor], draws: Sequence[Draw]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ Loading is strict: every tensor of the model comes from the files, and every ten
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +20,6 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
-from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging
@@ -27,12 +27,13 @@ from transformers.utils import logging
 from resurgence_gate.checkpoints.digest import verify
 from resurgence_gate.checkpoints.inspect import read_unet_tensors
 from resurgence_gate.checkpoints.layout import blanks_empty_prompt, read_model_index
-from resurgence_gate.diffusion.prompts import Context, embed
-from resurgence_gate.errors import RefusedCheckpoint, ResourceError
+from resurgence_gate.diffusion.prompts import Context, embed, tokenize
+from resurgence_gate.errors import GateError, RefusedCheckpoint, ResourceError
 from resurgence_gate.vocabulary import Checkpoint
 
 _M = TypeVar("_M", bound=nn.Module)
 _HAS_ACCELERATE = find_spec("accelerate") is not None  # without it diffusers warns, and loads anyway
+_NO_SUCH_FILE = (None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR)  # None: said in a library's own words
 _IGNORABLE = ("position_ids",)  # a buffer that older text encoders saved and newer ones compute
 
 
@@ -91,6 +92,7 @@ def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dty
         scheduler=_load_scheduler(classes["scheduler"], root, ref),
         blank_empty=len(encoders) > 1 and blanks_empty_prompt(root, where=ref),
     )
+    _check_vocabularies(model, ref)
     verify(checkpoint)
     return model
 
@@ -145,13 +147,22 @@ def to_pipeline(model: DiffusionModel) -> StableDiffusionPipeline | StableDiffus
 def _load_tokenizer(folder: Path, ref: str) -> CLIPTokenizer:
     # transformers 4 reads vocab.json with the slow class only; transformers 5 may save tokenizer.json alone.
     name = "CLIPTokenizer" if (folder / "vocab.json").is_file() else "CLIPTokenizerFast"
-    with _explained(f"{ref}: tokenizer"):
-        return cast(CLIPTokenizer, getattr(transformers, name).from_pretrained(folder, local_files_only=True))
+    with loading(f"{ref}: tokenizer"):
+        tokenizer = getattr(transformers, name).from_pretrained(folder, local_files_only=True)
+        tokenize(tokenizer, [""])  # it may lack what padding needs
+    return cast(CLIPTokenizer, tokenizer)
+
+
+def _check_vocabularies(model: DiffusionModel, ref: str) -> None:
+    for tokenizer, encoder in zip(model.tokenizers, model.text_encoders, strict=True):
+        tokens, known = len(tokenizer), encoder.config.vocab_size
+        if tokens > known:
+            raise RefusedCheckpoint(f"{ref}: a tokenizer has {tokens} tokens, its text encoder knows {known}")
 
 
 def _load_scheduler(name: str, root: Path, ref: str) -> Any:
     kind = getattr(diffusers, name)
-    with _explained(f"{ref}: scheduler"):
+    with loading(f"{ref}: scheduler"):
         scheduler = kind.from_pretrained(root / "scheduler", local_files_only=True)
     # Only some classes save these, and a DDIM made of a configuration without them would clip latents as if they
     # were pictures, which spoils every picture.
@@ -180,7 +191,7 @@ def _load_diffuser(kind: Any, folder: Path, dtype: torch.dtype, ref: str) -> Any
 def _load(kind: Any, folder: Path, ref: str, **options: Any) -> Any:
     """A model from its folder, with nothing left at its random start and nothing left over."""
     where = f"{ref}: {folder.name}"
-    with _explained(where), quiet(), torch.random.fork_rng(devices=[]):
+    with loading(where), quiet(), torch.random.fork_rng(devices=[]):
         model, loaded = kind.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
         )
@@ -192,7 +203,7 @@ def _load(kind: Any, folder: Path, ref: str, **options: Any) -> Any:
 
 
 def _settled(model: _M, device: torch.device, ref: str) -> _M:
-    with _explained(ref):
+    with loading(ref):
         model = model.to(device).eval().requires_grad_(False)
     if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
         raise RefusedCheckpoint(f"{ref}: {type(model).__name__} has NaN or infinite weights (in this dtype)")
@@ -200,22 +211,27 @@ def _settled(model: _M, device: torch.device, ref: str) -> _M:
 
 
 @contextmanager
-def _explained(where: str) -> Iterator[None]:
+def loading(where: str, refusal: type[GateError] = RefusedCheckpoint) -> Iterator[None]:
+    """Turn what a library raises while it loads something into `refusal`, or ResourceError where that is why."""
     try:
         yield
+    except GateError:
+        raise
     except torch.OutOfMemoryError as error:
         raise ResourceError(
             f"{where}: out of memory on the device; free some, or use a smaller dtype"
         ) from error
     except MemoryError as error:
         raise ResourceError(f"{where}: out of memory") from error
-    except (ValueError, TypeError, RuntimeError, OSError, SafetensorError) as error:
+    except Exception as error:  # the libraries raise whatever a value that they did not check leads to
         if "can't allocate memory" in str(error):
             raise ResourceError(f"{where}: out of memory") from error
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno not in _NO_SUCH_FILE:
             raise ResourceError(f"{where}: cannot be read ({error.strerror})") from error
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RefusedCheckpoint(f"{where}: cannot be loaded: {reason}") from error
+        kind, reason = type(error).__name__, next(iter(str(error).splitlines()), "no reason given")
+        raise refusal(
+            f"{where}: cannot be loaded ({kind}: {reason}); save it again with the library that it is of"
+        ) from error
 
 
 @contextmanager

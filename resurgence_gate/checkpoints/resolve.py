@@ -51,8 +51,8 @@ def _folder(root: Path, ref: str) -> Checkpoint:
 
 def _names(root: Path) -> Iterator[str]:
     """The files of `root` and of its folders; both may be links. Nothing that is read lies deeper."""
-    for folder in (root, *(path for path in root.iterdir() if path.is_dir())):
-        yield from (path.relative_to(root).as_posix() for path in folder.iterdir() if path.is_file())
+    for folder in (root, *(path for path in root.glob("*") if path.is_dir())):
+        yield from (path.relative_to(root).as_posix() for path in folder.glob("*") if path.is_file())
 
 
 def _pocket(ref: Pocket) -> Checkpoint:

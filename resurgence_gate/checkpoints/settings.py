@@ -65,23 +65,23 @@ class _Config:
 
 def check_settings(root: Path, components: Collection[str], *, where: str) -> None:
     """Read the configurations of `components` under `root`, no weights. Raises RefusedCheckpoint."""
-    configs = {name: _read(root, config_file(name), where) for name in components if name != "tokenizer_2"}
-    encoders = [_text_config(configs[name]) for name in ("text_encoder", "text_encoder_2") if name in configs]
-    for name, config in configs.items():
+    configs = {name: _read(root, config_file(name), where) for name in components}
+    for config in configs.values():
         config.absent("quantization_config")
-        if name == "scheduler":
-            _check_scheduler(config)
-    for suffix, encoder in zip(("", "_2"), encoders, strict=False):
-        tokenizer = _read(root, config_file(f"tokenizer{suffix}"), where)
+    _check_scheduler(configs["scheduler"])
+    encoders = {name: _text_config(config) for name, config in configs.items() if "text_encoder" in name}
+    for name, encoder in encoders.items():
         positions = encoder.count("max_position_embeddings", 77)
+        tokenizer = configs[name.replace("text_encoder", "tokenizer")]
         tokenizer.count("model_max_length", None, _SHORTEST, positions)
     channels = configs["vae"].count("latent_channels", 4)
     configs["vae"].number("scaling_factor", 0.18215)
-    _check_unet(configs["unet"], channels, encoders)
+    _check_unet(configs["unet"], channels, list(encoders.values()))
 
 
 def _read(root: Path, name: str, where: str) -> _Config:
-    file = root / name  # a tokenizer may come without one; it then lacks its length
+    file = root / name
+    # A tokenizer may come without one, and is then refused for the length that it lacks.
     return _Config(name=name, values=read_json(file, where=where) if file.is_file() else {}, where=where)
 
 

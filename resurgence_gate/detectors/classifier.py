@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from resurgence_gate.checkpoints.pipeline import quiet
-from resurgence_gate.detectors.interface import Look, looks_from_scores, require_labels
+from resurgence_gate.detectors.interface import Look, looks_from_scores
 from resurgence_gate.errors import UsageError
 
 
@@ -24,21 +24,21 @@ def labels_of(id2label: Mapping[Any, str], detector: str) -> list[str]:
     return [named[i] for i in range(len(named))]
 
 
+_COMPUTED = ("position_ids", "num_batches_tracked")  # buffers that no answer depends on
+
+
 class ImageClassifier:
     """`AutoModelForImageClassification` with its own preprocessing, done on tensors."""
 
     def __init__(
-        self, source: str, concepts: Sequence[str], *, name: str, min_score: float, device: torch.device
+        self, source: str, *, labels: Sequence[str], name: str, min_score: float, device: torch.device
     ) -> None:
         self.name = name
         self.device = device
         self.min_score = min_score
+        self.labels = labels  # of the outputs, in order
         self.processor: Any = AutoImageProcessor.from_pretrained(source)
-        with quiet():
-            model = AutoModelForImageClassification.from_pretrained(source, use_safetensors=True)
-        self.model = model.float().to(device).eval()
-        self.labels = labels_of(self.model.config.id2label, name)
-        require_labels(self.labels, concepts, name)
+        self.model = _load(source).float().to(device).eval()
 
     @torch.inference_mode()
     def look(self, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
@@ -47,3 +47,15 @@ class ImageClassifier:
         logits = self.model(inputs["pixel_values"].to(self.device, torch.float32)).logits
         scores = F.softmax(logits.float(), dim=-1).cpu()
         return looks_from_scores(scores, self.labels, concepts, min_score=self.min_score)
+
+
+def _load(source: str) -> Any:
+    """The model, every tensor of it from the file: transformers would leave what is missing at random."""
+    with quiet(), torch.random.fork_rng(devices=[]):
+        model, loaded = AutoModelForImageClassification.from_pretrained(
+            source, use_safetensors=True, output_loading_info=True
+        )
+    missing = sorted(key for key in loaded["missing_keys"] if not key.endswith(_COMPUTED))
+    if missing:
+        raise ValueError(f"{len(missing)} tensors are missing: {', '.join(missing[:3])}")
+    return model

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resurgence_gate.detectors.interface import Look, looks_from_scores, require_labels
+from resurgence_gate.detectors.interface import Look, looks_from_scores
 
 
 class ClipZeroShotDetector:
@@ -27,7 +27,6 @@ class ClipZeroShotDetector:
     def __init__(
         self,
         source: str,
-        concepts: Sequence[str],
         *,
         weights: Path | None,
         tag: str | None,
@@ -41,7 +40,6 @@ class ClipZeroShotDetector:
         self.device = device
         self.labels = list(labels)
         self.min_score = min_score
-        require_labels(self.labels, concepts, name)
         self.model = _create(source, weights, tag, device)
         preprocess = open_clip.get_model_preprocess_cfg(self.model)
         size = self.model.visual.image_size
@@ -73,7 +71,8 @@ class ClipZeroShotDetector:
 
 def _create(source: str, weights: Path | None, tag: str | None, device: torch.device) -> Any:
     if weights is None:
-        return open_clip.create_model(source, device=device).eval()
+        # Without `require_pretrained`, a folder without weights would be a model of noise.
+        return open_clip.create_model(source, device=device, require_pretrained=True).eval()
     trained = open_clip.get_pretrained_cfg(source, tag)  # empty for a file of one's own
     preprocess = {k: trained[k] for k in ("mean", "std", "interpolation", "resize_mode") if k in trained}
     model = open_clip.create_model(
@@ -82,5 +81,6 @@ def _create(source: str, weights: Path | None, tag: str | None, device: torch.de
         force_quick_gelu=bool(trained.get("quick_gelu", False)),
         force_preprocess_cfg=preprocess,
         device=device,
+        require_pretrained=True,
     )
     return model.eval()

@@ -8,7 +8,6 @@ from typing import Protocol
 
 from torch import Tensor
 
-from resurgence_gate.errors import UsageError
 from resurgence_gate.vocabulary import Outcome
 
 
@@ -51,19 +50,3 @@ def looks_from_scores(
         outcome = Outcome.PRESENT if seen == concept else Outcome.ABSENT
         looks.append(Look(outcome=outcome, score=own[i], seen=seen))
     return looks
-
-
-def require_labels(labels: Sequence[str], concepts: Sequence[str], detector: str) -> None:
-    """Every concept of the policy must be one that the detector can name, and by one label."""
-    twice = sorted({label for label in concepts if list(labels).count(label) > 1})
-    if twice:
-        raise UsageError(
-            f"detector {detector} has the label {twice[0]!r} twice; which of the two it means cannot be told"
-        )
-    missing = [concept for concept in concepts if concept not in labels]
-    if missing:
-        raise UsageError(
-            f"detector {detector} has no label for {', '.join(map(repr, missing[:5]))}"
-            f"{' and others' if len(missing) > 5 else ''}; it would never see them. "
-            "Choose a detector that knows these concepts, or take them out of the policy"
-        )

@@ -119,13 +119,14 @@ def test_below_the_minimum_score_nothing_is_named():
 def test_the_digest_tells_specs_and_weights_apart(tmp_path):
     folder = tmp_path / "detector"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({}))
+    config = {"id2label": dict(enumerate(LABELS))}
+    (folder / "config.json").write_text(json.dumps(config))
     spec = Classifier(kind="classifier", model=str(folder))
     with pytest.raises(UsageError, match=r"holds no \.safetensors"):
         locate_detector(spec, LABELS)
     (folder / "model.safetensors").write_bytes(b"")
     first = locate_detector(spec, LABELS).digest
-    (folder / "config.json").write_text(json.dumps({"a": 1}))
+    (folder / "config.json").write_text(json.dumps(config | {"a": 1}))
     assert first != locate_detector(spec, LABELS).digest
     assert locate_detector(CLIP, LABELS).digest != locate_detector(CLIP, LABELS[:2]).digest
 
