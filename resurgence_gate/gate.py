@@ -22,6 +22,7 @@ from resurgence_gate.policy.schema import Concepts, Policy
 from resurgence_gate.probes.benign_data import select_clean
 from resurgence_gate.probes.interface import BenignSet, FineTuneTask
 from resurgence_gate.probes.run import fine_tune
+from resurgence_gate.store.versions import COMPUTING
 from resurgence_gate.vocabulary import (
     Arm,
     Checkpoint,
@@ -34,7 +35,7 @@ from resurgence_gate.vocabulary import (
     Provenance,
 )
 
-LIBRARIES = ("torch", "diffusers", "transformers", "peft", "open_clip_torch", "safetensors")
+LIBRARIES = (*COMPUTING, "safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resurgence_gate.detectors.registry import LocatedDetector, locate_detector, open_detector
+from resurgence_gate.errors import RefusedCheckpoint, ResourceError
 from resurgence_gate.execution.interface import Executor, Progress
 from resurgence_gate.policy.schema import Policy, Sampler
 from resurgence_gate.store.folder import Store
 from resurgence_gate.store.journal import Journal
 from resurgence_gate.store.keys import content_key
+from resurgence_gate.store.manifest import damage
 from resurgence_gate.store.versions import made_with
 from resurgence_gate.vocabulary import Checkpoint, Detection, Draw, Observation, Outcome, Sample
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from resurgence_gate.checkpoints.pipeline import DiffusionModel
     from resurgence_gate.detectors.interface import Detector
 
 CHUNK = 64  # draws an artefact: what a kill can cost at most
@@ -104,19 +107,34 @@ def _make_pictures(
     bench: Bench,
     advance: Callable[[int], None],
 ) -> None:
-    import torch
     from safetensors.torch import save_file
 
-    from resurgence_gate.checkpoints.pipeline import load_model
     from resurgence_gate.generation import generate
 
-    model = load_model(checkpoint, device=torch.device(bench.device), dtype=getattr(torch, bench.dtype))
+    model = _load_model(checkpoint, bench)
     batches = generate(model, [draw for _, chunk in missing for draw in chunk], sampler)
     for key, chunk in missing:
         pixels, finite = _take(batches, len(chunk), advance)
         with bench.store.create(key) as folder:
             save_file({"pixels": pixels, "finite": finite}, folder / "pictures.safetensors")
         _narrate("pictures", checkpoint.ref, key, bench)
+
+
+def _load_model(checkpoint: Checkpoint, bench: Bench) -> DiffusionModel:
+    import torch
+
+    from resurgence_gate.checkpoints.pipeline import load_model
+
+    try:
+        return load_model(checkpoint, device=torch.device(bench.device), dtype=getattr(torch, bench.dtype))
+    except (RefusedCheckpoint, FileNotFoundError) as error:
+        # Fine-tuned weights lie in the store, and damage there says nothing about the suspect.
+        for file, _ in checkpoint.overlays:
+            if file.is_relative_to(bench.store.root) and damage(file.parent) is not None:
+                raise ResourceError(
+                    f"{file}: damaged since the check began; the same command computes it again"
+                ) from error
+        raise
 
 
 def _take(

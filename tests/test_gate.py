@@ -1,6 +1,7 @@
 """The walk, whole, on tiny real models: resume, reuse, and what may not pass."""
 
 import dataclasses
+import shutil
 
 import pytest
 from fakes.assay import ERASED, tiny_bench, tiny_policy
@@ -8,10 +9,14 @@ from fakes.assay import ERASED, tiny_bench, tiny_policy
 from resurgence_gate import gate
 from resurgence_gate import observe as observing
 from resurgence_gate.checkpoints import pipeline
+from resurgence_gate.errors import ResourceError
 from resurgence_gate.gate import contact_triples, derived_seed, plan_draws, run_check
 from resurgence_gate.policy.schema import ProbeContaminated
 from resurgence_gate.probes.benign_data import select_clean
+from resurgence_gate.probes.run import fine_tune
 from resurgence_gate.report import to_markdown
+from resurgence_gate.store.manifest import _known_whole
+from resurgence_gate.store.versions import made_with
 from resurgence_gate.testing import tiny_model_folder
 from resurgence_gate.vocabulary import Folder, Judgement, Outcome, Verdict
 
@@ -89,6 +94,58 @@ def test_killed_anywhere_it_resumes_to_the_same_report(checked, policy, suspect,
     with pytest.raises(KeyboardInterrupt):
         run_check(policy, suspect, dataclasses.replace(bench, progress=Mortal()))
     assert run_check(policy, suspect, bench).report == checked.report
+
+
+def harm(file, kind):
+    content = file.read_bytes()
+    match kind:
+        case "emptied":
+            file.write_bytes(b"")
+        case "truncated":
+            file.write_bytes(content[: len(content) // 2])
+        case "flipped":
+            file.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+        case _:
+            file.unlink()
+    _known_whole.clear()  # as in another process
+
+
+@pytest.mark.parametrize("kind", ["emptied", "truncated", "flipped", "removed"])
+@pytest.mark.parametrize("name", ["pictures.safetensors", "detections.json", "dose-3.*", "manifest.json"])
+def test_what_is_damaged_in_the_store_is_computed_again(
+    checked, policy, suspect, folder, tmp_path, caplog, name, kind
+):
+    shutil.copytree(folder / "store", tmp_path / "store")
+    for file in tmp_path.glob(f"store/??/*/{name}"):
+        harm(file, kind)
+    assert run_check(policy, suspect, tiny_bench(tmp_path)).report == checked.report
+    assert "is dropped and computed again" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["emptied", "truncated", "flipped", "removed"])
+def test_weights_that_are_damaged_while_the_check_runs_are_no_refusal_of_the_suspect(
+    checked, policy, suspect, folder, tmp_path, monkeypatch, kind
+):
+    def damaging(task, progress):
+        probed = fine_tune(task, progress)
+        harm(probed.checkpoints[-1][1].overlays[-1][0], kind)
+        return probed
+
+    bench = tiny_bench(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(gate, "fine_tune", damaging)
+        with pytest.raises(ResourceError, match="the same command computes it again"):
+            run_check(policy, suspect, bench)
+    assert run_check(policy, suspect, bench).report == checked.report
+
+
+def test_other_libraries_draw_anew(checked, policy, suspect, folder, monkeypatch):
+    """The report names today's versions: nothing that others made may stand in it."""
+    control = checked.control
+    monkeypatch.setattr(observing, "made_with", lambda: made_with() | {"diffusers": "99.0"})
+    again = run_check(policy, suspect, tiny_bench(folder))
+    assert set(again.control.pictures).isdisjoint(control.pictures)
+    assert set(made_with()) - {"resurgence-gate"} < set(again.report.provenance.libraries)
 
 
 def test_the_sheet_shows_the_first_draw_of_every_erased_concept(checked, folder):

@@ -139,7 +139,7 @@ def note_misuse(error: BaseException, arguments: list[str]) -> None:
 
 
 def _out_of(arguments: list[str]) -> Path:
-    for i, argument in enumerate(arguments):
+    for i, argument in reversed(list(enumerate(arguments))):  # of two the last counts
         if argument in ("--out", "-o") and i + 1 < len(arguments):
             return Path(arguments[i + 1])
         if argument.startswith("--out=") or (argument.startswith("-o") and len(argument) > 2):

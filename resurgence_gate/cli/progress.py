@@ -71,7 +71,7 @@ class _Lines:
     def __init__(self, say: Callable[[str], None], name: str, total: int, clock: Callable[[], float]) -> None:
         self._say, self._name, self._total, self._clock = say, name, total, clock
         self._start, self._done, self._told = clock(), 0, 0.0
-        say(f"{name}: {total} to do")
+        say(f"{name}: {total} to do" if total else name)
 
     def advance(self, n: int = 1, note: str = "") -> None:
         self._done += n

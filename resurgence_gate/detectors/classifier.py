@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,17 +12,6 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from resurgence_gate.checkpoints.pipeline import quiet
 from resurgence_gate.detectors.interface import Look, looks_from_scores
-from resurgence_gate.errors import UsageError
-
-
-def labels_of(id2label: Mapping[Any, str], detector: str) -> list[str]:
-    """The labels in the order of the scores. Raises UsageError if one is missing."""
-    named = {int(number): str(label) for number, label in id2label.items()}
-    missing = sorted(set(range(len(named))) - set(named))
-    if missing:
-        raise UsageError(f"detector {detector}: its config.json has no label number {missing[0]}")
-    return [named[i] for i in range(len(named))]
-
 
 _COMPUTED = ("position_ids", "num_batches_tracked")  # buffers that no answer depends on
 

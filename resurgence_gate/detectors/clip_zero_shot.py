@@ -50,12 +50,12 @@ class ClipZeroShotDetector:
 
     @torch.inference_mode()
     def _embed_labels(self, tokenizer: open_clip.SimpleTokenizer, templates: Sequence[str]) -> Tensor:
-        per_template = [
-            self.model.encode_text(
-                tokenizer([t.replace("{}", label) for label in self.labels]).to(self.device), normalize=True
-            )
-            for t in templates
-        ]
+        per_template = []
+        for template in templates:
+            tokens = tokenizer([template.replace("{}", label) for label in self.labels])
+            if len(tokens.unique(dim=0)) < len(tokens):
+                raise ValueError("its tokenizer writes two labels alike")
+            per_template.append(self.model.encode_text(tokens.to(self.device), normalize=True))
         return F.normalize(torch.stack(per_template).mean(0), dim=-1)
 
     @torch.inference_mode()

@@ -17,14 +17,14 @@ def classifier_labels(folder: Path, detector: str) -> tuple[str, ...]:
     entries = _read(folder, "config.json", detector).get("id2label")
     if not isinstance(entries, dict) or not entries:
         raise UsageError(
-            f"detector {detector}: its config.json has no id2label, so nobody knows what it sees; "
+            f"detector {detector!r}: its config.json has no id2label, so nobody knows what it sees; "
             "choose a classifier that was saved with the names of its classes"
         )
     labels = [entries.get(str(i)) for i in range(len(entries))]
     nameless = [i for i, label in enumerate(labels) if not isinstance(label, str) or not label.strip()]
     if nameless:
         raise UsageError(
-            f"detector {detector}: id2label in its config.json has {len(entries)} entries, and none names "
+            f"detector {detector!r}: id2label in its config.json has {len(entries)} entries, and none names "
             f"class {nameless[0]}; name every class from 0 to {len(entries) - 1}"
         )
     return tuple(map(str, labels))
@@ -34,7 +34,7 @@ def require_open_clip_folder(folder: Path, detector: str) -> None:
     """Raise UsageError where `folder` does not describe an open_clip model."""
     if not isinstance(_read(folder, "open_clip_config.json", detector).get("model_cfg"), dict):
         raise UsageError(
-            f"detector {detector}: its open_clip_config.json has no model_cfg; "
+            f"detector {detector!r}: its open_clip_config.json has no model_cfg; "
             "name a folder that open_clip's push_to_hf_hub or save_for_hf wrote"
         )
 
@@ -44,7 +44,7 @@ def require_labels(labels: Sequence[str], concepts: Sequence[str], detector: str
     missing = [concept for concept in concepts if concept not in labels]
     if missing:
         raise UsageError(
-            f"detector {detector} has no label for {', '.join(map(repr, missing[:5]))}"
+            f"detector {detector!r} has no label for {', '.join(map(repr, missing[:5]))}"
             f"{' and others' if len(missing) > 5 else ''}; it would never see them. "
             "Choose a detector that knows these concepts, or take them out of the policy"
         )
@@ -53,14 +53,14 @@ def require_labels(labels: Sequence[str], concepts: Sequence[str], detector: str
         classes = [i for i, label in enumerate(labels) if label == concept]
         if len(classes) > 1:
             raise UsageError(
-                f"detector {detector}: {concept!r} names {len(classes)} of its classes "
+                f"detector {detector!r}: {concept!r} names {len(classes)} of its classes "
                 f"({', '.join(map(str, classes[:3]))}), so a picture of one would count as none of the other; "
                 "name them apart, or take the concept out of the policy"
             )
 
 
 def _read(folder: Path, name: str, detector: str) -> dict[str, object]:
-    where = f"detector {detector}"
+    where = f"detector {detector!r}"
     if not (folder / name).is_file():
         raise UsageError(
             f"{where}: no {name} in {folder}; name the folder of a detector of this kind, with all of its files"

@@ -71,7 +71,7 @@ def open_detector(located: LocatedDetector, device: torch.device) -> Detector:
     """Load the detector, once. Raises UsageError where it cannot be loaded."""
     from resurgence_gate.checkpoints.pipeline import loading  # imports torch
 
-    with loading(f"detector {located.name}", UsageError):
+    with loading(f"detector {located.name!r}", UsageError):
         detector = _open(located, device)
     located.files.verify()
     return detector

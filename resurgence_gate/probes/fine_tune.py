@@ -8,6 +8,7 @@ mirrored. Every step draws from a generator seeded by (seed, step), so a resumed
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from resurgence_gate.store.folder import Store
 from resurgence_gate.store.manifest import MANIFEST, damage, hash_of, read_manifest, write_manifest
 from resurgence_gate.vocabulary import ProbeHealth
 
+_LOG = logging.getLogger(__name__)
 HELD_OUT_TIMESTEPS = 8  # spread evenly, each with its own fixed noise
 
 
@@ -153,7 +155,12 @@ class _Run:
 
     def _last_dose(self) -> int:
         """The last dose that is on disk with all before it; 0 if there is none, or anything is damaged."""
-        if damage(self.scratch) is not None:
+        if not (self.scratch / MANIFEST).exists():
+            return 0
+        if (reason := damage(self.scratch)) is not None:
+            _LOG.warning(
+                "%s: %s; probe %s is trained from the start", self.scratch, reason, self.task.probe.name
+            )
             return 0
         sums = read_manifest(self.scratch) or {}
         return max((d for d in self.task.probe.doses if f"state-{d}.safetensors" in sums), default=0)

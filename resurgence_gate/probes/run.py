@@ -8,10 +8,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from resurgence_gate.errors import ResourceError
 from resurgence_gate.execution.interface import Advance, Progress
 from resurgence_gate.probes.interface import FineTuneTask, Probed
 from resurgence_gate.store.folder import Store
 from resurgence_gate.store.keys import content_key
+from resurgence_gate.store.manifest import damage
 from resurgence_gate.store.versions import made_with
 from resurgence_gate.vocabulary import Checkpoint, ProbeHealth
 
@@ -39,22 +41,23 @@ def fine_tune(task: FineTuneTask, progress: Progress) -> Probed:
     """
     store, key, steps = Store(task.store), task_key(task), task.probe.doses[-1]
     name = f"probe {task.probe.name}" + (f" #{task.replicate + 1}" if task.probe.replicates > 1 else "")
-    with progress.stage(name, steps) as advance:
-        if store.find(key) is not None:
-            advance(steps)
+    waiting = progress.stage(f"{name}: another check is at it, waiting", 0)
+    # Also where nothing is left to do: a kill right after publishing leaves a scratch to clear away.
+    with progress.stage(name, steps) as advance, store.scratch(key, waiting) as scratch:
+        if store.find(key) is None:
+            _train(task, scratch, advance)
         else:
-            with store.scratch(key, progress.stage(f"{name}: another check is at it, waiting", 1)) as scratch:
-                _train(task, store, key, scratch, advance)
+            advance(steps)
     return _read(task, store.require(key))
 
 
-def _train(task: FineTuneTask, store: Store, key: str, scratch: Path, advance: Advance) -> None:
-    if store.find(key) is not None:  # finished by the one that was waited for
-        return
+def _train(task: FineTuneTask, scratch: Path, advance: Advance) -> None:
     from resurgence_gate.probes.fine_tune import train  # heavy: only when there is work
 
     train(task, scratch, advance)
-    with store.create(key) as fresh:
+    if (reason := damage(scratch)) is not None:
+        raise ResourceError(f"{scratch}: {reason}; the same command trains probe {task.probe.name} again")
+    with Store(task.store).create(task_key(task)) as fresh:
         for dose in task.probe.doses:
             for name in (f"dose-{dose}.safetensors", f"dose-{dose}.json"):
                 _put(scratch / name, fresh / name)

@@ -19,7 +19,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,17 +105,18 @@ class Store:
         Raises ResourceError on a full disk, also from inside the block.
         """
         folder = self.root / "scratch" / _checked(key)
-        with explained(self.root):
-            lock = held(folder.with_suffix(".lock"), waiting or nullcontext())
-            with lock, full_disk_explained(self.root):
-                folder.mkdir(parents=True, exist_ok=True)
-                try:
+        with ExitStack() as stack:
+            with explained(self.root):
+                stack.enter_context(held(folder.with_suffix(".lock"), waiting or nullcontext()))
+                folder.mkdir(exist_ok=True)
+            try:
+                with full_disk_explained(self.root):
                     yield folder
-                except BaseException:
-                    with suppress(OSError):
-                        folder.rmdir()  # if there is nothing in it
-                    raise
-                shutil.rmtree(folder)
+            except BaseException:
+                with suppress(OSError):
+                    folder.rmdir()  # if there is nothing in it
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _drop(self, place: Path) -> bool:
         """Remove a damaged artefact, and say so; False if it is whole after all."""
@@ -189,8 +190,11 @@ def _publish(files: Path, place: Path) -> None:
 
 
 def _remove(partial: Path, lock: int) -> None:
-    os.close(lock)
+    # The lock is kept to the end: who takes it while the folder goes would fill a folder that is gone.
     shutil.rmtree(partial, ignore_errors=True)
+    os.close(lock)
+    if sys.platform == "win32":  # pragma: no cover
+        shutil.rmtree(partial, ignore_errors=True)  # no open file can be removed there
 
 
 def _user_cache() -> Path:

@@ -16,10 +16,10 @@ POLL_SECONDS = 0.1
 def held(file: Path, waiting: AbstractContextManager[object]) -> Iterator[None]:
     """Hold `file` until the block ends, then remove it; `waiting` is entered while another process holds it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    lock = _try_named(file)
+    lock = try_lock(file)
     if lock is None:
         with waiting:
-            while (lock := _try_named(file)) is None:
+            while (lock := try_lock(file)) is None:
                 time.sleep(POLL_SECONDS)
     try:
         yield
@@ -27,18 +27,6 @@ def held(file: Path, waiting: AbstractContextManager[object]) -> Iterator[None]:
         with suppress(OSError):
             file.unlink()
         os.close(lock)
-
-
-def _try_named(file: Path) -> int | None:
-    """The lock of the file that now has this name: the last holder may have removed the one that was opened."""
-    lock = try_lock(file)
-    if lock is None:
-        return None
-    with suppress(FileNotFoundError):
-        if os.path.samestat(os.fstat(lock), file.stat()):
-            return lock
-    os.close(lock)
-    return None
 
 
 def try_lock(file: Path) -> int | None:
@@ -49,13 +37,22 @@ def try_lock(file: Path) -> int | None:
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _lock(descriptor)
+        if _is_at(descriptor, file):
+            return descriptor
     except BlockingIOError:
-        os.close(descriptor)
-        return None
+        pass
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _is_at(descriptor: int, file: Path) -> bool:
+    """False if the last holder removed the file after it was opened here: a lock on what nobody else finds."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), file.stat())
+    return False
 
 
 if sys.platform == "win32":  # pragma: no cover

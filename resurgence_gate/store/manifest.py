@@ -38,7 +38,9 @@ def read_manifest(folder: Path) -> dict[str, str] | None:
     """What the manifest says; None if it is missing or says nothing that makes sense."""
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
+    except PermissionError:
+        raise
+    except (OSError, ValueError, RecursionError):
         return None
     match content:
         case {"files": dict(sums)} if all(isinstance(value, str) for value in sums.values()):

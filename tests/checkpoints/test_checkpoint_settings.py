@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,18 +119,13 @@ def test_the_parts_of_sdxl_must_fit_too(tmp_path: Path) -> None:
         (TEXT, "num_attention_heads", 0),
         (TEXT, "vocab_size", 10),
         (TEXT, "num_hidden_layers", None),
-        (SCHEDULER, "trained_betas", [0.1] * 1000),  # a scheduler that knows it: not broken
     ],
 )
 def test_whatever_the_libraries_raise_is_a_refusal(model: Path, file: str, key: str, value: object) -> None:
     edit(model, file, **{key: value})
     checkpoint = resolve(Folder(path=model))
-    try:
+    with pytest.raises(RefusedCheckpoint, match=re.escape(str(model))):
         load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32)
-    except RefusedCheckpoint as error:
-        assert str(model) in str(error)
-    else:
-        assert key == "trained_betas"
 
 
 def test_a_library_that_lacks_another_is_a_refusal(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,9 @@ def test_failure_has_a_code_and_one_message(
     assert ("This is a bug" in shown) is (name == "bug")
 
 
-@pytest.mark.parametrize("option", [["--out", "{}"], ["--out={}"], ["-o", "{}"], ["-o{}"]])
+@pytest.mark.parametrize(
+    "option", [["--out", "{}"], ["--out={}"], ["-o", "{}"], ["-o{}"], ["-o", "elsewhere", "--out={}"]]
+)
 @pytest.mark.parametrize("wrong", [["--device", "gpu"], ["--nonsense"], []])
 def test_an_earlier_pass_does_not_outlive_a_mistyped_command(
     option: list[str], wrong: list[str], fake_gate: types.ModuleType, tmp_path: Path

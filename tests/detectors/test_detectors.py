@@ -136,8 +136,11 @@ def test_the_digest_tells_specs_and_weights_apart(tmp_path):
     [
         (lambda config: config.pop("model_type"), "cannot be loaded"),
         (lambda config: config.update(model_type="nonsense"), "cannot be loaded"),
-        (lambda config: config["id2label"].pop("3"), "no label number 3|cannot be loaded"),
-        (lambda config: config["id2label"].update({"0": LABELS[0], "1": LABELS[0]}), "twice"),
+        (lambda config: config["id2label"].pop("3"), "none names class 3"),
+        (
+            lambda config: config["id2label"].update({"0": LABELS[0], "1": LABELS[0]}),
+            "names 2 of its classes",
+        ),
     ],
 )
 def test_a_classifier_that_is_broken_is_told_in_one_message(tmp_path, change, said):

@@ -1,7 +1,11 @@
 """Laws of the benign fine-tune, on a tiny real model."""
 
 import dataclasses
+import pickle
 import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -16,6 +20,7 @@ from resurgence_gate.diffusion.sampling import predict
 from resurgence_gate.errors import MeasurementError, ResourceError, UsageError
 from resurgence_gate.execution.interface import SilentProgress
 from resurgence_gate.policy.schema import CrossAttentionFineTune, FullFineTune, LoraFineTune
+from resurgence_gate.probes import fine_tune as fine_tuning
 from resurgence_gate.probes import run as publishing
 from resurgence_gate.probes.fine_tune import _Run
 from resurgence_gate.probes.interface import BenignSet, FineTuneTask
@@ -23,6 +28,7 @@ from resurgence_gate.probes.run import fine_tune, task_key
 from resurgence_gate.store.folder import Store
 from resurgence_gate.store.keys import content_key
 from resurgence_gate.store.manifest import _known_whole
+from resurgence_gate.store.versions import made_with
 from resurgence_gate.testing import tiny_model_folder
 from resurgence_gate.vocabulary import Folder
 
@@ -192,7 +198,7 @@ def test_killed_while_its_doses_are_published_it_goes_on(task, tmp_path, monkeyp
     "name", ["state-4.safetensors", "dose-2.safetensors", "dose-4.json", "manifest.json"]
 )
 @pytest.mark.parametrize("harm", ["truncated", "flipped", "removed"])
-def test_what_is_damaged_in_scratch_is_trained_again(task, tmp_path, monkeypatch, name, harm):
+def test_what_is_damaged_in_scratch_is_trained_again(task, tmp_path, monkeypatch, caplog, name, harm):
     whole = run(elsewhere(task, tmp_path))
     killed_while_publishing(task, monkeypatch, after=0)
     (file,) = task.store.glob(f"scratch/*/{name}")
@@ -208,6 +214,87 @@ def test_what_is_damaged_in_scratch_is_trained_again(task, tmp_path, monkeypatch
     assert same(weights(again, 2), weights(whole, 2))
     assert same(weights(again, 4), weights(whole, 4))
     assert again.health == whole.health
+    told = "is trained from the start" in caplog.text
+    assert told is ((name, harm) != ("manifest.json", "removed"))  # without one nothing was finished
+
+
+@pytest.mark.parametrize("name", ["dose-2.json", "dose-4.safetensors"])
+def test_a_dose_that_is_lost_before_publication_is_worth_retrying(task, tmp_path, monkeypatch, name):
+    whole, train = run(elsewhere(task, tmp_path)), fine_tuning.train
+
+    def losing(task, scratch, advance):
+        train(task, scratch, advance)
+        (scratch / name).unlink()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fine_tuning, "train", losing)
+        with pytest.raises(ResourceError, match=f"{name} is gone"):
+            run(task)
+    assert Store(task.store).find(task_key(task)) is None
+    assert same(weights(run(task), 4), weights(whole, 4))
+
+
+def test_a_kill_right_after_publishing_leaves_no_scratch_for_ever(task):
+    run(task)
+    left = task.store / "scratch" / task_key(task)
+    left.mkdir(parents=True)
+    (left / "state-4.safetensors").write_bytes(b"gigabytes")
+    run(task)
+    assert list(task.store.glob("scratch/*")) == []
+
+
+OTHER = """
+import pickle, sys
+from contextlib import contextmanager
+from resurgence_gate.probes.run import fine_tune
+
+class Told:
+    @contextmanager
+    def stage(self, name, total):
+        def advance(n=1, note=""):
+            print("step", flush=True)
+            if n:
+                sys.stdin.readline()
+        print(name, flush=True)
+        yield advance
+
+fine_tune(pickle.load(open(sys.argv[1], "rb")), Told())
+"""
+
+
+def test_of_two_processes_one_trains_and_the_other_waits_for_it(task, tmp_path, monkeypatch):
+    (tmp_path / "task").write_bytes(pickle.dumps(task))
+    command = [sys.executable, "-c", OTHER, str(tmp_path / "task")]
+    stages = []
+
+    class Watching(SilentProgress):
+        @contextmanager
+        def stage(self, name, total):
+            stages.append(name)
+            if "waiting" in name:
+                monkeypatch.setattr(fine_tuning, "train", lambda *_: pytest.fail("trained twice"))
+            yield entered(name)
+
+    def entered(name):
+        if "waiting" in name:
+            other.stdin.close()  # it may go on
+        return lambda n=1, note="": None
+
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "probe p\n"
+        assert other.stdout.readline() == "step\n"  # it trains, and holds still
+        mine = fine_tune(task, Watching())
+        other.stdin = None
+        other.communicate(timeout=60)
+    assert other.returncode == 0
+    assert stages == ["probe p", "probe p: another check is at it, waiting"]
+    assert same(weights(mine, 4), weights(run(task), 4))
+
+
+def test_other_libraries_train_anew(task, monkeypatch):
+    key = task_key(task)
+    monkeypatch.setattr(publishing, "made_with", lambda: made_with() | {"torch": "99.0"})
+    assert task_key(task) != key
 
 
 def test_a_damaged_dose_is_trained_again_and_not_the_checkpoints_fault(task):

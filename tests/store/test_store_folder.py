@@ -10,16 +10,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from resurgence_gate.errors import ResourceError, UsageError
 from resurgence_gate.store import Journal, Store, content_key, default_store
 from resurgence_gate.store import folder as folder_module
+from resurgence_gate.store import lock as lock_module
 from resurgence_gate.store.manifest import _known_whole
 
 KEY = content_key({"artefact": 1})
@@ -123,6 +125,26 @@ def test_killed_in_the_middle_leaves_nothing_that_is_found_and_the_next_one_clea
     assert everything_under(store) == sorted(artefact(KEY, "deep/a.json") + artefact(OTHER, "deep/a.json"))
 
 
+def test_no_folder_is_swept_from_under_one_who_has_just_locked_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening the lock file and locking it, another process sweeps the folder."""
+    swept = []
+
+    def late(descriptor: int) -> None:
+        if not swept:
+            swept.append("once")
+            with monkeypatch.context() as patched:
+                patched.setattr(lock_module, "_lock", locking)
+                store._sweep()
+        locking(descriptor)
+
+    locking = lock_module._lock
+    monkeypatch.setattr(lock_module, "_lock", late)
+    write(store, KEY, "1")
+    assert (store.require(KEY) / "deep" / "a.json").read_text() == "1"
+
+
 def test_a_partial_folder_without_a_lock_is_swept_when_old(store: Store) -> None:
     young, old = store.root / "partial" / "young", store.root / "partial" / "old"
     for folder in (young, old):
@@ -214,6 +236,7 @@ def test_a_store_is_tried_before_any_work(tmp_path: Path) -> None:
     for place in (
         tmp_path / "file",
         tmp_path / "file" / "deep",
+        tmp_path / "link",
         tmp_path / ("long" * 80),
         Path("/proc/store"),
     ):
@@ -258,9 +281,12 @@ def test_a_store_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None
             use()
 
 
-def test_the_callers_own_errors_stay_its_own(store: Store) -> None:
-    with pytest.raises(FileNotFoundError), store.create(KEY):
+@pytest.mark.parametrize("use", [Store.create, Store.scratch])
+def test_the_callers_own_errors_stay_its_own(store: Store, use: Callable[..., Any]) -> None:
+    with pytest.raises(FileNotFoundError), use(store, KEY):
         Path("/no/such/file").read_text()
+    with pytest.raises(PermissionError), use(store, KEY):
+        raise PermissionError(errno.EACCES, "Permission denied", "the caller's own file")
 
 
 def test_the_default_store_is_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
