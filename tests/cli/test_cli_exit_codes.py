@@ -228,7 +228,9 @@ def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals(number: int, code: int) -> None:
     program = (
-        "import time, resurgence_gate.cli as cli\n"
+        "import signal, time, resurgence_gate.cli as cli\n"
+        # Jobs that a shell starts in the background are born deaf to Ctrl-C, and hand that on.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "cli.app = lambda *a, **k: (print('ready', flush=True), time.sleep(60))\n"
         "cli.main()\n"
     )
