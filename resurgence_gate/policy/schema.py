@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -151,6 +152,11 @@ class Concepts(Asked):
 
     synonyms: dict[Concept, Names] = Field(default_factory=dict)
 
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """Every name of every concept."""
+        return (*self.concepts, *(name for names in self.synonyms.values() for name in names))
+
 
 class ClipZeroShot(Strict):
     """CLIP over `labels` by cosine with `templates` (open_clip).
@@ -281,9 +287,7 @@ class LoraFineTune(FineTune):
     target_modules: Names
 
 
-FineTuneSpec = Annotated[
-    FullFineTune | CrossAttentionFineTune | LoraFineTune, Field(discriminator="kind")
-]
+FineTuneSpec = Annotated[FullFineTune | CrossAttentionFineTune | LoraFineTune, Field(discriminator="kind")]
 
 
 def _links_named_apart(links: tuple[FineTuneSpec, ...]) -> tuple[FineTuneSpec, ...]:
@@ -451,6 +455,7 @@ class Policy(Strict):
     version: Literal[1]
     name: Name
     description: Name
+    folder: Path | None = Field(default=None, exclude=True)  # of its file, which relative paths start from
     reference: Name  # the model before erasure, as a reference string
     seed: Annotated[int, Field(ge=0)]
     sampler: Sampler
