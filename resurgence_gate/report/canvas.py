@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any, Literal
 
 from PIL import Image, ImageDraw, ImageFont
@@ -138,7 +139,7 @@ def _outline(at: Point, kind: Mark, radius: float) -> list[Point]:
 def _pieces(points: Sequence[Point], on: float, off: float) -> Iterator[tuple[Point, Point]]:
     """Dashes along a polyline, which go round its corners."""
     left = 0.0  # how far into the next segment the next dash begins
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         length = math.hypot(x1 - x0, y1 - y0)
         begin = left
         while begin < length:

@@ -53,9 +53,7 @@ def dose_curve(report: GateReport) -> Image.Image:
     for paint in (_bands, _retained, _worst, _lines):
         for i, track in enumerate(tracks):
             paint(canvas, frame, track, i)
-    labels += [
-        label for i, track in enumerate(tracks) for label in _end(frame, track, _colour(i), len(tracks))
-    ]
+    labels += [label for i, track in enumerate(tracks) for label in _end(frame, track, _colour(i))]
     _write(canvas, frame, labels)
     _legend(canvas, frame.bottom + 74, report, tracks)
     return canvas.finished()
@@ -172,6 +170,8 @@ def _bands(canvas: Canvas, frame: _Frame, track: Track, i: int) -> None:
         for piece in _pieces([(look, look.erased) for look in run]):
             lower = [frame.at(look, rate, lambda r: r.interval.lower) for look, rate in piece]
             upper = [frame.at(look, rate, lambda r: r.interval.upper) for look, rate in piece]
+            if len(piece) == 1:  # between two doses that were not measured
+                canvas.line((lower[0], upper[0]), _colour(i), 1.4)
             canvas.band(lower, upper, _colour(i), 0.16 if len(track.runs) == 1 else 0.09)
 
 
@@ -216,12 +216,13 @@ def _pieces(points: Sequence[tuple[Look, Rate | None]]) -> Iterator[list[tuple[L
         yield piece
 
 
-def _end(frame: _Frame, track: Track, colour: str, tracks: int) -> Iterator[_Label]:
+def _end(frame: _Frame, track: Track, colour: str) -> Iterator[_Label]:
     """The name of a line, where it ends, and where it crosses the limit."""
     ends = [next((look for look in reversed(run) if look.erased), None) for run in track.runs]
     places = [frame.at(look, look.erased) for look in ends if look and look.erased]
     shares = [point(look.erased) for look in ends if look and look.erased]
-    told = " to ".join(dict.fromkeys(map(whole_percent, sorted(s for s in shares if s is not None))))
+    reached = sorted(share for share in shares if share is not None)
+    told = " to ".join(dict.fromkeys(map(whole_percent, (*reached[:1], *reached[-1:]))))
     room = _LABELS - 30 - width_of(f" {told}", _TEXT)
     rows = [(f"{fitting(track.name, _TEXT, room)} {told}".rstrip(), colour, float(_TEXT))]
     rows += [(fitting(line, _SMALL, _LABELS - 30), FAINT, float(_SMALL)) for line in crossed_on(track)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 
 from resurgence_gate.report.doses import crossing_in_short
 from resurgence_gate.report.tables import percent
@@ -56,15 +55,17 @@ def crossed_on(track: Track) -> list[str]:
     (line,) = track.curves
     if len(line) == 1:
         worst = line[0].worst
-        return [crossing_in_short(line[0]), *([f"worst concept: {worst.concept}"] if worst else [])]
-    crossed = _first_crossing(line)
-    limit = percent(line[0].limit)
-    return [f"never over {limit}" if crossed is None else f"over {limit} after {crossed} steps in all"]
+        short = crossing_in_short(line[0]).split("; ")
+        return [*short, *([f"worst concept: {worst.concept}"] if worst else [])]
+    crossed, limit = _first_crossing(line), percent(line[0].limit)
+    missing = sum(len(curve.missing) for curve in line)
+    told = f"never over {limit}" if crossed is None else f"over {limit} after {crossed} steps in all"
+    return [told, *([f"{missing} doses not measured"] if missing else [])]
 
 
 def _track(lines: Sequence[tuple[DoseCurve, ...]]) -> Track:
     first = lines[0]
-    shared = commonprefix([curve.probe for curve in first]).rpartition("/")[0] if len(first) > 1 else ""
+    shared = _shared([curve.probe for curve in first]) if len(first) > 1 else ""
     replicates = f", {len(lines)} replicates" if len(lines) > 1 else ""
     return Track(
         name=(shared or first[0].probe) + replicates,
@@ -78,6 +79,12 @@ def _track(lines: Sequence[tuple[DoseCurve, ...]]) -> Track:
         ),
         curves=tuple(lines),
     )
+
+
+def _shared(links: Sequence[str]) -> str:
+    """The name of the chain: the parts before a slash in which all its links agree."""
+    parts = [link.split("/")[:-1] for link in links]
+    return "/".join(column[0] for column in zip(*parts, strict=False) if len(set(column)) == 1)
 
 
 def _looks(curves: Sequence[DoseCurve]) -> Iterator[Look]:

@@ -31,9 +31,7 @@ def tiny_task(folder: Path, *, prediction_type: str = "epsilon") -> FineTuneTask
         save_file({"pixels": pixels}, artefact / "pictures.safetensors")
     captions = tuple(f"a photo of a {c}" for c in ("dog", "deer", "frog") * 2)
     return FineTuneTask(
-        checkpoint=resolve(
-            Folder(path=tiny_model_folder(folder / "model", prediction_type=prediction_type))
-        ),
+        checkpoint=resolve(Folder(path=tiny_model_folder(folder / "model", prediction_type=prediction_type))),
         probe=FULL,
         replicate=0,
         seed=1,
