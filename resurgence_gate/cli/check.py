@@ -149,20 +149,13 @@ def _out_of(arguments: list[str]) -> Path:
 
 def discard_earlier(out: Path) -> None:
     """Remove an earlier report: what lies there after a failed check must not be taken for its answer."""
-    from resurgence_gate.errors import UsageError
-    from resurgence_gate.store.disk import FULL, try_writing, why_not
+    from resurgence_gate.store.disk import explained_out, try_writing
 
-    try:
-        if out.exists() and not out.is_dir():
-            raise UsageError(f"--out {out} is a file; give a folder")
+    with explained_out(out):
         out.mkdir(parents=True, exist_ok=True)
         for name in (*REPORT, ERROR):
             (out / name).unlink(missing_ok=True)
         try_writing(out)
-    except OSError as error:
-        if error.errno in FULL:
-            raise
-        raise UsageError(f"--out {out} cannot be written: {why_not(error)}; give another folder") from None
 
 
 def make_bench(device: Device, dtype: Dtype, store: Path | None) -> Bench:

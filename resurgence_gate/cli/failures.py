@@ -77,6 +77,7 @@ def _of_click(error: Any) -> str:
     if _is("NoArgsIsHelpError", error):
         return str(error.format_message())
     context = getattr(error, "ctx", None)
+    message = str(error.format_message()).replace("Value error, ", "")  # newer Typers validate by pydantic
     if context is None:
-        return f"error: {error.format_message()}"
-    return f"error: {error.format_message()}\nsee `{context.command_path} --help`"
+        return f"error: {message}"
+    return f"error: {message}\nsee `{context.command_path} --help`"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from resurgence_gate.errors import UsageError
 
 EPILOG = """\b
 Examples:
@@ -48,21 +45,10 @@ def toy(
     on N(-1, 1) without it, and look each time how much of the interval the model makes. Networks are compared
     with the exact score. About a minute on two cores.
     """
-    prepare(out)
+    from resurgence_gate.store.disk import make_out
+
+    make_out(out)
     typer.echo(run_toy(out, seeds=seeds, width=width, quick=quick))
-
-
-def prepare(out: Path) -> None:
-    """Make the folder, before a minute is spent on what could not be written."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file; give a folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        writable = os.access(out, os.W_OK)
-    except (PermissionError, NotADirectoryError):
-        writable = False
-    if not writable:
-        raise UsageError(f"--out {out} cannot be written; give another folder")
 
 
 def run_toy(out: Path, *, seeds: int, width: int, quick: bool) -> str:

@@ -29,7 +29,9 @@ def read_text(path: Path, *, kind: str, error: type[UsageError], known: Iterable
         with path.open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
-        raise error(f"{where}: there is no such file{or_else(path.stem, known)}") from None
+        names = list(known)
+        shipped = f"; shipped: {', '.join(names)}" if names else ""
+        raise error(f"{where}: there is no such file{or_else(path.stem, names)}{shipped}") from None
     except (OSError, ValueError) as reason:
         raise error(f"{where}: cannot be read: {getattr(reason, 'strerror', None) or reason}") from None
     if len(raw) > _MAX_BYTES:

@@ -36,6 +36,25 @@ def why_not(error: OSError) -> str:
             return error.strerror or str(error)
 
 
+def make_out(out: Path) -> bool:
+    """Make the folder of --out, before anything is computed that could not be written there; whether it is new."""
+    with explained_out(out):
+        new = not out.exists()
+        try_writing(out)
+    return new
+
+
+@contextmanager
+def explained_out(out: Path) -> Iterator[None]:
+    """Turn what the file system says about the folder of --out into what the user can do; a full disk stays."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise UsageError(f"--out {out} cannot be written: {why_not(error)}; give another folder") from None
+
+
 @contextmanager
 def explained(root: Path) -> Iterator[None]:
     """Turn what the file system says about the store at `root` into what the user can do."""

@@ -13,6 +13,7 @@ from resurgence_gate.checkpoints.ref import PICKLES
 from resurgence_gate.diffusion.attention import CROSS_ATTENTION_KV, SUBSETS, select
 from resurgence_gate.errors import UsageError
 from resurgence_gate.execution.interface import Progress
+from resurgence_gate.store.disk import explained_out
 from resurgence_gate.store.keys import content_key
 from resurgence_gate.unlearners import lora
 from resurgence_gate.unlearners.formats import INDEX, Base, Format, publish, write
@@ -42,11 +43,13 @@ def find_target(out: Path, format: Format, method: str) -> Target:
         Format.UNET: f"{method}-unet.safetensors",
         Format.LORA: lora.FILE,
     }
-    if out.suffix == ".safetensors" and not out.is_dir():
+    with explained_out(out):
+        folder, file = out.is_dir(), out.is_file()
+    if out.suffix == ".safetensors" and not folder:
         if format not in (Format.PARTIAL, Format.UNET):
             raise UsageError(f"--out {out}: --format {format} makes a folder; give the name of one")
         return Target(folder=out.parent, file=out, with_card=False)
-    if out.is_file() or (out.suffix in PICKLES and not out.is_dir()):
+    if file or (out.suffix in PICKLES and not folder):
         raise UsageError(f"--out {out}: give a folder, or a .safetensors file")
     _refuse_strangers(out, format)
     return Target(folder=out, file=None if format is Format.FOLDER else out / names[format], with_card=True)

@@ -6,7 +6,6 @@ two processes from making the same at once; the system lets go of it when its ho
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,26 +13,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from resurgence_gate.errors import UsageError
+from resurgence_gate.store.disk import make_out
 from resurgence_gate.store.lock import try_lock
 
 FOLDER = ".unfinished"
 _LOCK = "lock"
-_CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
 @contextmanager
 def unfinished(folder: Path, key: str) -> Iterator[Path]:
     """The scratch folder of `key` in `folder`; gone when the block ends well, or with nothing in it."""
-    scratch, new = folder / FOLDER / key, not folder.exists()
-    try:
-        scratch.mkdir(parents=True, exist_ok=True)
-        lock = try_lock(scratch / _LOCK)
-    except OSError as error:
-        if error.errno not in _CLOSED:
-            raise
-        raise UsageError(
-            f"--out {folder} cannot be written ({error.strerror}); give another folder"
-        ) from None
+    new = make_out(folder)
+    scratch = folder / FOLDER / key
+    scratch.mkdir(parents=True, exist_ok=True)
+    lock = try_lock(scratch / _LOCK)
     if lock is None:
         raise UsageError(f"--out {folder}: another process is making the same there; wait for it")
     try:

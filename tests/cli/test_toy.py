@@ -51,8 +51,10 @@ def test_files_are_written_and_the_summary_is_shown(
         (["--out", "x", "--seeds", "0"], "--seeds"),
         (["--out", "x", "--width", "0"], "--width"),
         (["--out", "x", "--seeds", "many"], "--seeds"),
-        (["--out", "file"], "is a file; give a folder"),
-        (["--out", "file/below"], "cannot be written"),
+        (["--out", "file"], "--out file cannot be written: file is not a folder; give another folder"),
+        (["--out", "file/below"], "cannot be written: file/below is not a folder; give another folder"),
+        (["--out", "/proc/nowhere"], "cannot be written: No such file or directory; give another folder"),
+        (["--out", "x" * 300], "cannot be written: File name too long"),
     ],
 )
 def test_usage_errors(

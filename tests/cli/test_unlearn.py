@@ -306,7 +306,15 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         "--out model: model_index.json there",
     ),
     "out is the base": ([*UCE, "--out", "BASE"], "that is the base itself"),
-    "out below a file": ([*UCE, "--out", "none.txt/out"], "--out none.txt/out cannot be written"),
+    "out below a file": (
+        [*UCE, "--out", "none.txt/out"],
+        "--out none.txt/out cannot be written: none.txt/out is not a folder; give another folder",
+    ),
+    "out where nothing can be": (
+        [*UCE, "--out", "/proc/nowhere"],
+        "--out /proc/nowhere cannot be written: No such",
+    ),
+    "out too long": ([*UCE, "--out", "x" * 300], "cannot be written: File name too long"),
 }
 
 

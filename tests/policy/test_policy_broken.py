@@ -47,7 +47,7 @@ def test_not_files(tmp_path: Path) -> None:
         large: "larger than 1 MiB",
         deep: "nested too deeply",
         tmp_path: "is a folder",
-        tmp_path / "objct.yaml": 'there is no such file; did you mean "object"?',
+        tmp_path / "objct.yaml": r'there is no such file; did you mean "object"\?; shipped: .*object',
         tmp_path / "nul\0.yaml": "cannot be read",
     }
     for path, message in expected.items():
