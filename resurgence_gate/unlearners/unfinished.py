@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from resurgence_gate.errors import UsageError
-from resurgence_gate.store.disk import make_out
+from resurgence_gate.store.disk import explained_out, make_out
 from resurgence_gate.store.lock import try_lock
 
 FOLDER = ".unfinished"
@@ -25,8 +25,9 @@ def unfinished(folder: Path, key: str) -> Iterator[Path]:
     """The scratch folder of `key` in `folder`; gone when the block ends well, or with nothing in it."""
     new = make_out(folder)
     scratch = folder / FOLDER / key
-    scratch.mkdir(parents=True, exist_ok=True)
-    lock = try_lock(scratch / _LOCK)
+    with explained_out(folder):  # what lies there may be somebody else's
+        scratch.mkdir(parents=True, exist_ok=True)
+        lock = try_lock(scratch / _LOCK)
     if lock is None:
         raise UsageError(f"--out {folder}: another process is making the same there; wait for it")
     try:

@@ -23,6 +23,7 @@ from resurgence_gate.checkpoints.pipeline import load_model
 from resurgence_gate.checkpoints.write import write_tensors
 from resurgence_gate.cli import run
 from resurgence_gate.cli import unlearn as command
+from resurgence_gate.errors import UsageError
 from resurgence_gate.testing import tiny_model_folder
 from resurgence_gate.unlearners.formats import Format
 from resurgence_gate.unlearners.make import _key, find_target
@@ -413,13 +414,20 @@ def test_everything_that_determines_the_product_is_in_the_key() -> None:
 
 
 def test_two_processes_do_not_make_the_same_at_once(tmp_path: Path) -> None:
-    from resurgence_gate.errors import UsageError
-
     with unfinished(tmp_path, "key") as scratch:
         (scratch / "state").write_text("half")
         with pytest.raises(UsageError, match="another process"), unfinished(tmp_path, "key"):
             pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scratch_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).write_text("a file")
+    with (
+        pytest.raises(UsageError, match=r"cannot be written: .*is not a folder"),
+        unfinished(tmp_path, "key"),
+    ):
+        pass
 
 
 def test_state_is_kept_when_it_fails_and_nothing_is_not(tmp_path: Path) -> None:
