@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -15,19 +13,33 @@ import numpy as np
 from resurgence_gate import __version__
 from resurgence_gate.checkpoints.ref import parse_ref
 from resurgence_gate.checkpoints.resolve import resolve
+from resurgence_gate.data.store_pictures import store_captioned
+from resurgence_gate.decision.curves import dose_curves
 from resurgence_gate.decision.resurgence import measure_resurgence
 from resurgence_gate.decision.verdict import decide
-from resurgence_gate.observe import CHUNK, Bench, Instrument, instrument_of, observe, picture
-from resurgence_gate.policy.schema import Concepts, Policy
+from resurgence_gate.draws import benign_draws, derived_seed, plan_draws
+from resurgence_gate.observe import (
+    Bench,
+    Instrument,
+    Place,
+    draw_pictures,
+    instrument_of,
+    observe,
+    observe_alarms,
+    picture,
+    search_erased,
+)
+from resurgence_gate.policy.schema import GeneratedBenign, Policy
 from resurgence_gate.probes.benign_data import select_clean
-from resurgence_gate.probes.interface import BenignSet, FineTuneTask
-from resurgence_gate.probes.run import fine_tune
+from resurgence_gate.probes.interface import BenignSet, Probed
+from resurgence_gate.probes.plan import fine_tune_all
 from resurgence_gate.store.versions import COMPUTING
 from resurgence_gate.vocabulary import (
     Arm,
     Checkpoint,
     CheckpointRef,
     Contamination,
+    DetectorUsed,
     Draw,
     GateReport,
     Observation,
@@ -56,11 +68,10 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     instrument = instrument_of(policy)
     draws = (*plan_draws(policy, policy.erased), *plan_draws(policy, policy.retained))
     control = observe("reference", reference, draws, instrument, bench)
+    alarms = observe_alarms("false alarms", reference, draws, instrument, bench)
     before = observe("before", suspect, draws, instrument, bench)
     data, contamination = prepare_benign(reference, policy, instrument, bench)
-    probed = bench.executor.map(
-        partial(fine_tune, progress=bench.progress), _tasks(suspect, data, policy, bench)
-    )
+    probed = _fine_tune(suspect, data, policy, bench)
     after = {
         Arm(probe=p.probe, dose=dose, replicate=p.replicate): observe(
             f"after {dose} steps of {p.probe}", checkpoint, draws, instrument, bench
@@ -72,6 +83,7 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
         erased=policy.erased.concepts,
         retained=policy.retained.concepts,
         control=control,
+        alarms=alarms,
         before=before,
         after=after,
         probes=[health for p in probed for health in p.health],
@@ -84,51 +96,66 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
         suspect_ref=suspect.ref,
         suspect_digest=suspect.digest,
         reference_digest=reference.digest,
-        detector=policy.detector.model,
-        detector_digest=instrument.detector.digest,
+        detectors=_detectors(instrument),
         ledger=ledger,
+        curves=dose_curves(policy, ledger),
         decision=decide(policy, ledger),
         provenance=provenance(bench),
     )
     return Check(report=report, draws=draws, control=control, before=before, after=after)
 
 
-def plan_draws(policy: Policy, asked: Concepts) -> tuple[Draw, ...]:
-    """The draws of every concept: prompts in turn, each picture with a seed of its own."""
-    return tuple(
-        Draw(
-            concept=concept,
-            prompt=asked.prompts[i % len(asked.prompts)].replace("{}", concept),
-            seed=derived_seed(policy.seed, concept, i),
-        )
-        for concept in asked.concepts
-        for i in range(asked.pictures)
-    )
-
-
-def derived_seed(*parts: object) -> int:
-    """63 bits that depend on all parts and on nothing else."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
 def prepare_benign(
     reference: Checkpoint, policy: Policy, instrument: Instrument, bench: Bench
 ) -> tuple[BenignSet, Contamination]:
-    """The reference's pictures of the benign concepts, judged and cleaned."""
-    asked = Concepts(
-        concepts=policy.benign.concepts, prompts=policy.benign.prompts, pictures=policy.benign.pictures
-    )
-    # Other seeds than those of the draws: nothing that is judged is ever trained on.
-    seeded = policy.model_copy(update={"seed": derived_seed(policy.seed, "benign")})
-    observed = observe("benign data", reference, plan_draws(seeded, asked), instrument, bench)
-    keys = [(observed.pictures[i // CHUNK], i % CHUNK) for i in range(len(observed.detections))]
+    """The benign pictures, made or read, searched for erased concepts and cleaned of them."""
+    places, captions = _benign_pictures(reference, policy, instrument, bench)
+    with bench.progress.stage("benign data searched", len(places)) as advance:
+        records = search_erased(places, instrument, bench)
+        advance(len(places))
     return select_clean(
-        keys,
-        observed.detections,
-        policy.erased.concepts,
+        places,
+        captions,
+        [Outcome(record["outcome"]) for record in records],
+        policy.erased.all_names,
         held_out=policy.benign.held_out,
         seed=derived_seed(policy.seed, "split"),
+    )
+
+
+def _benign_pictures(
+    reference: Checkpoint, policy: Policy, instrument: Instrument, bench: Bench
+) -> tuple[list[Place], list[str]]:
+    benign = policy.benign
+    if isinstance(benign, GeneratedBenign):
+        draws = benign_draws(policy, benign)
+        places = draw_pictures("benign data", reference, draws, instrument, bench)
+        return places, [draw.prompt for draw in draws]
+    seed = derived_seed(policy.seed, "benign")
+    return store_captioned(benign, policy.folder, policy.sampler.size, seed, bench.store)
+
+
+def _fine_tune(suspect: Checkpoint, data: BenignSet, policy: Policy, bench: Bench) -> list[Probed]:
+    if not data.trainable:
+        return []  # every picture was contaminated, which is for RG005 to say
+    return fine_tune_all(
+        policy.lines,
+        suspect,
+        data,
+        seed_of=lambda name, replicate: derived_seed(policy.seed, "probe", name, replicate),
+        executor=bench.executor,
+        progress=bench.progress,
+        store=bench.store.root,
+        device=bench.device,
+        dtype=bench.dtype,
+    )
+
+
+def _detectors(instrument: Instrument) -> tuple[DetectorUsed, ...]:
+    used = {"erased": instrument.detector, "retained": instrument.witness}
+    return tuple(
+        DetectorUsed(asked_about=group, kind=located.spec.kind, name=located.name, digest=located.digest)
+        for group, located in used.items()
     )
 
 
@@ -169,20 +196,3 @@ def contact_triples(check: Check, bench: Bench) -> list[tuple[str, tuple[Outcome
 def _arm_to_show(arms: Sequence[Arm]) -> Arm:
     first = arms[0].probe
     return max((a for a in arms if a.probe == first and a.replicate == 0), key=lambda a: a.dose)
-
-
-def _tasks(suspect: Checkpoint, data: BenignSet, policy: Policy, bench: Bench) -> Iterator[FineTuneTask]:
-    if not data.trainable:
-        return  # every picture was contaminated, which is for RG005 to say
-    for probe in policy.probes:
-        for replicate in range(probe.replicates):
-            yield FineTuneTask(
-                checkpoint=suspect,
-                probe=probe,
-                replicate=replicate,
-                seed=derived_seed(policy.seed, "probe", probe.name, replicate),
-                data=data,
-                store=bench.store.root,
-                device=bench.device,
-                dtype=bench.dtype,
-            )

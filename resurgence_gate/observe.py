@@ -7,13 +7,14 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from resurgence_gate.detectors.registry import LocatedDetector, locate_detector, open_detector
-from resurgence_gate.errors import RefusedCheckpoint, ResourceError
+from resurgence_gate.detectors.located import LocatedDetector
+from resurgence_gate.detectors.registry import locate_detector, open_detector
+from resurgence_gate.errors import MeasurementError, RefusedCheckpoint, ResourceError
 from resurgence_gate.execution.interface import Executor, Progress
-from resurgence_gate.policy.schema import Policy, Sampler
+from resurgence_gate.policy.schema import Asked, ClipZeroShot, DetectorSpec, GeneratedBenign, Policy, Sampler
 from resurgence_gate.store.folder import Store
 from resurgence_gate.store.journal import Journal
 from resurgence_gate.store.keys import content_key
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from resurgence_gate.checkpoints.pipeline import DiffusionModel
-    from resurgence_gate.detectors.interface import Detector
+    from resurgence_gate.detectors.interface import Detector, Look
 
+Place = tuple[str, int]  # (store key of pictures, row)
 CHUNK = 64  # draws an artefact: what a kill can cost at most
 FLAT = 1.0  # grey levels: a picture whose pixels vary less than this shows nothing
 
@@ -49,41 +51,110 @@ class Instrument:
     """How pictures are made and judged: the same at every stage of a check."""
 
     sampler: Sampler
-    detector: LocatedDetector
+    erased: tuple[str, ...]
+    detector: LocatedDetector  # looks for the erased concepts, wherever they may be
+    witness: LocatedDetector  # tells whether a retained concept was drawn; often the same one
+
+    def asked_about(self, concept: str) -> LocatedDetector:
+        """Who says whether a picture that was drawn for `concept` shows it."""
+        return self.detector if concept in self.erased else self.witness
 
 
 def instrument_of(policy: Policy) -> Instrument:
-    """The policy's sampler and its detector, found and hashed. Raises UsageError and HubError."""
-    return Instrument(sampler=policy.sampler, detector=locate_detector(policy.detector, all_concepts(policy)))
+    """The policy's sampler and detectors, found and hashed. Raises UsageError and HubError."""
+    detector = locate_detector(policy.detector, _to_be_named(policy, policy.detector, policy.erased))
+    own = policy.retained.detector
+    return Instrument(
+        sampler=policy.sampler,
+        erased=policy.erased.concepts,
+        detector=detector,
+        witness=locate_detector(own, _to_be_named(policy, own, policy.retained)) if own else detector,
+    )
+
+
+def _to_be_named(policy: Policy, spec: DetectorSpec, asked: Asked) -> tuple[str, ...]:
+    """What a detector must be able to name: what it is asked about, and what it may take for that."""
+    if policy.retained.detector is not None and not isinstance(spec, ClipZeroShot):
+        return asked.concepts
+    benign = policy.benign
+    drawn = benign.concepts if isinstance(benign, GeneratedBenign) and benign.prompts else ()
+    return tuple(dict.fromkeys((*policy.erased.concepts, *policy.retained.concepts, *drawn)))
 
 
 def observe(
     stage: str, checkpoint: Checkpoint, draws: Sequence[Draw], instrument: Instrument, bench: Bench
 ) -> Observation:
-    """Generate the draws with `checkpoint`, then ask the detector about each of them."""
-    chunks = [tuple(draws[i : i + CHUNK]) for i in range(0, len(draws), CHUNK)]
-    keys = [_pictures_key(checkpoint, chunk, instrument.sampler, bench) for chunk in chunks]
-    with bench.progress.stage(stage, len(draws)) as advance:
-        missing = [(key, chunk) for key, chunk in zip(keys, chunks, strict=True) if not bench.store.find(key)]
-        advance(len(draws) - sum(len(chunk) for _, chunk in missing))
-        if missing:
-            _open(instrument.detector, bench)  # one that cannot judge is told before anything is drawn
-            _make_pictures(checkpoint, missing, instrument.sampler, bench, advance)
+    """Generate the draws with `checkpoint`, then ask of each whether it shows its concept."""
+    chunks = _draw(stage, checkpoint, draws, instrument, bench)
     return Observation(
         checkpoint=checkpoint.digest,
-        detections=tuple(_detect(keys, chunks, instrument.detector, bench)),
-        pictures=tuple(keys),
+        detections=tuple(d for key, chunk in chunks for d in _ask_own(key, chunk, instrument, bench)),
+        pictures=tuple(key for key, _ in chunks),
     )
 
 
-def all_concepts(policy: Policy) -> tuple[str, ...]:
-    """Every concept that a picture is asked for: what the detector must be able to name."""
-    return tuple(dict.fromkeys((*policy.erased.concepts, *policy.retained.concepts, *policy.benign.concepts)))
+def observe_alarms(
+    stage: str, checkpoint: Checkpoint, draws: Sequence[Draw], instrument: Instrument, bench: Bench
+) -> Observation:
+    """Generate the draws, then ask of each that was drawn for another concept whether an erased one is in it.
+
+    PRESENT is an alarm, and `seen` says which concept. Draws of erased concepts are left out.
+    """
+    chunks = _draw(stage, checkpoint, draws, instrument, bench)
+    others = [
+        (key, row, draw)
+        for key, chunk in chunks
+        for row, draw in enumerate(chunk)
+        if draw.concept not in instrument.erased
+    ]
+    looks = search_erased([(key, row) for key, row, _ in others], instrument, bench)
+    return Observation(
+        checkpoint=checkpoint.digest,
+        detections=tuple(
+            _detection(draw, instrument.detector, record)
+            for (_, _, draw), record in zip(others, looks, strict=True)
+        ),
+        pictures=tuple(key for key, _ in chunks),
+    )
+
+
+def search_erased(places: Sequence[Place], instrument: Instrument, bench: Bench) -> list[dict[str, Any]]:
+    """Of pictures in the store: is any erased concept in them? One record a picture, with `outcome` and `seen`."""
+    records = []
+    for key, group in groupby(places, key=lambda place: place[0]):
+        rows = [row for _, row in group]
+        records += _judged(key, rows, None, instrument.erased, instrument.detector, bench)
+    return records
+
+
+def draw_pictures(
+    stage: str, checkpoint: Checkpoint, draws: Sequence[Draw], instrument: Instrument, bench: Bench
+) -> list[Place]:
+    """Generate the draws and judge nothing: where the picture of each lies."""
+    chunks = _draw(stage, checkpoint, draws, instrument, bench)
+    return [(key, row) for key, chunk in chunks for row in range(len(chunk))]
 
 
 def picture(observation: Observation, index: int, bench: Bench) -> Tensor:
     """The uint8 picture [3, h, w] of the `index`-th draw."""
     return _load(bench.store, observation.pictures[index // CHUNK])["pixels"][index % CHUNK]
+
+
+def _draw(
+    stage: str, checkpoint: Checkpoint, draws: Sequence[Draw], instrument: Instrument, bench: Bench
+) -> list[tuple[str, tuple[Draw, ...]]]:
+    """Where the pictures of each chunk of draws lie; what the store lacks is made."""
+    parts = [tuple(draws[i : i + CHUNK]) for i in range(0, len(draws), CHUNK)]
+    chunks = [(_pictures_key(checkpoint, part, instrument.sampler, bench), part) for part in parts]
+    with bench.progress.stage(stage, len(draws)) as advance:
+        missing = [(key, part) for key, part in chunks if not bench.store.find(key)]
+        advance(len(draws) - sum(len(part) for _, part in missing))
+        if missing:
+            # One that cannot judge is told before anything is drawn.
+            for located in {instrument.asked_about(draw.concept) for _, part in missing for draw in part}:
+                _open(located, bench)
+            _make_pictures(checkpoint, missing, instrument.sampler, bench, advance)
+    return chunks
 
 
 def _pictures_key(checkpoint: Checkpoint, draws: Sequence[Draw], sampler: Sampler, bench: Bench) -> str:
@@ -153,19 +224,46 @@ def _take(
     return torch.cat(pixels).contiguous(), torch.cat(finite)
 
 
-def _detect(
-    keys: Sequence[str], chunks: Sequence[tuple[Draw, ...]], located: LocatedDetector, bench: Bench
-) -> Iterator[Detection]:
-    identity = located.digest
-    for pictures_key, draws in zip(keys, chunks, strict=True):
-        key = content_key({"kind": "detections", "pictures": pictures_key, "detector": identity})
-        if bench.store.find(key) is None:
-            detector = _open(located, bench)
-            records = _judge(detector, _load(bench.store, pictures_key), draws)
-            with bench.store.create(key) as folder:
-                (folder / "detections.json").write_text(json.dumps(records))
-            _narrate("detections", located.name, key, bench)
-        yield from _read_detections(bench.store.require(key), draws, located.name)
+def _ask_own(key: str, draws: Sequence[Draw], instrument: Instrument, bench: Bench) -> Iterator[Detection]:
+    """Of each picture of a chunk: does it show what it was drawn for?"""
+    found: dict[int, Detection] = {}
+    by_detector: dict[LocatedDetector, list[int]] = {}
+    for row, draw in enumerate(draws):
+        by_detector.setdefault(instrument.asked_about(draw.concept), []).append(row)
+    for located, rows in by_detector.items():
+        concepts = [draws[row].concept for row in rows]
+        for row, record in zip(rows, _judged(key, rows, concepts, (), located, bench), strict=True):
+            found[row] = _detection(draws[row], located, record)
+    yield from (found[row] for row in range(len(draws)))
+
+
+def _judged(
+    key: str,
+    rows: Sequence[int],
+    concepts: Sequence[str] | None,
+    searched: Sequence[str],
+    located: LocatedDetector,
+    bench: Bench,
+) -> list[dict[str, Any]]:
+    """What the detector says of `rows` of the pictures at `key`: of `concepts`, one each, or of all `searched`."""
+    question = {"rows": rows, "concepts": concepts, "searched": searched}
+    answer = content_key(
+        {"kind": "detections", "pictures": key, "detector": located.digest, "question": question}
+    )
+    if bench.store.find(answer) is None:
+        detector, pictures = _open(located, bench), _load(bench.store, key)
+        pixels, finite = pictures["pixels"][list(rows)], pictures["finite"][list(rows)]
+        looks = detector.search(pixels, searched) if concepts is None else detector.look(pixels, concepts)
+        if len(looks) != len(rows):
+            raise MeasurementError(
+                f"detector {located.name!r} gave {len(looks)} answers for {len(rows)} pictures; "
+                "nothing can be said of them, see to the detector"
+            )
+        with bench.store.create(answer) as folder:
+            (folder / "detections.json").write_text(json.dumps(_records(looks, pixels, finite)))
+        _narrate("detections", located.name, answer, bench)
+    records: list[dict[str, Any]] = json.loads((bench.store.require(answer) / "detections.json").read_text())
+    return records
 
 
 def _open(located: LocatedDetector, bench: Bench) -> Detector:
@@ -174,50 +272,34 @@ def _open(located: LocatedDetector, bench: Bench) -> Detector:
     return open_detector(located, torch.device(bench.device))
 
 
-def _judge(detector: Any, pictures: dict[str, Tensor], draws: Sequence[Draw]) -> list[dict[str, Any]]:
-    pixels = pictures["pixels"]
-    looks = detector.look(pixels, [draw.concept for draw in draws])
+def _records(looks: Sequence[Look], pixels: Tensor, finite: Tensor) -> list[dict[str, Any]]:
+    """The looks as JSON; a picture that is none is UNDETERMINED whatever the detector says."""
     flat = (pixels.float().flatten(1).std(1) < FLAT).tolist()
     records = []
     for row, look in enumerate(looks):
-        record = {
-            "digest": hashlib.sha256(pixels[row].numpy().tobytes()).hexdigest(),
-            "outcome": look.outcome.value,
-            "score": look.score,
-            "seen": look.seen,
-            "reason": None
-            if look.outcome is not Outcome.UNDETERMINED
-            else "the detector gave no finite score",
-        }
-        if not pictures["finite"][row]:
-            record |= {
-                "outcome": Outcome.UNDETERMINED.value,
-                "score": None,
-                "seen": None,
-                "reason": "NaN pixels",
+        reason = "NaN pixels" if not finite[row] else "flat picture" if flat[row] else ""
+        undetermined = bool(reason) or look.outcome is Outcome.UNDETERMINED
+        records.append(
+            {
+                "digest": hashlib.sha256(pixels[row].numpy().tobytes()).hexdigest(),
+                "outcome": Outcome.UNDETERMINED.value if undetermined else look.outcome.value,
+                "score": None if undetermined else look.score,
+                "seen": None if undetermined else look.seen,
+                "reason": (reason or look.reason or "the detector gave no answer") if undetermined else None,
             }
-        elif flat[row]:
-            record |= {
-                "outcome": Outcome.UNDETERMINED.value,
-                "score": None,
-                "seen": None,
-                "reason": "flat picture",
-            }
-        records.append(record)
+        )
     return records
 
 
-def _read_detections(folder: Path, draws: Sequence[Draw], detector: str) -> Iterator[Detection]:
-    records = json.loads((folder / "detections.json").read_text())
-    for draw, record in zip(draws, records, strict=True):
-        yield Detection(
-            sample=Sample(draw=draw, digest=record["digest"]),
-            detector=detector,
-            outcome=Outcome(record["outcome"]),
-            score=record["score"],
-            seen=record["seen"],
-            reason=record["reason"],
-        )
+def _detection(draw: Draw, located: LocatedDetector, record: dict[str, Any]) -> Detection:
+    return Detection(
+        sample=Sample(draw=draw, digest=record["digest"]),
+        detector=located.name,
+        outcome=Outcome(record["outcome"]),
+        score=record["score"],
+        seen=record["seen"],
+        reason=record["reason"],
+    )
 
 
 def _narrate(event: str, stage: str, key: str, bench: Bench) -> None:

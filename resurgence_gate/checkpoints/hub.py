@@ -81,34 +81,36 @@ def _fetch(ref: HubRepo, commit: str, names: Sequence[str]) -> Path:
 
 
 @contextmanager
-def explained(where: str) -> Iterator[None]:
-    """Turn what the Hub client says into what the user can do."""
+def explained(where: str, what: str = "model") -> Iterator[None]:
+    """Turn what the Hub client says about a `what` into what the user can do."""
     try:
         yield
     except GateError:
         raise
     except Exception as error:
-        explanation = _explain(where, error)
+        explanation = _explain(where, error, what)
         if explanation is None:
             raise
         raise explanation from error
 
 
-def _explain(where: str, error: BaseException) -> GateError | None:
+def _explain(where: str, error: BaseException, what: str) -> GateError | None:
     """What the client's error means to a user; None if it is another's. Never quotes what was sent."""
     from huggingface_hub import errors
 
     match error:
         case errors.OfflineModeIsEnabled():
             return HubError(
-                f"{where}: HF_HUB_OFFLINE is set; unset it, or give the folder of a downloaded model"
+                f"{where}: HF_HUB_OFFLINE is set; unset it, or give the folder of a downloaded {what}"
             )
         case errors.HFValidationError():
-            return UsageError(f"{where}: not a name that a model on the Hub can have")
+            return UsageError(f"{where}: not a name that a {what} on the Hub can have")
         case errors.LocalEntryNotFoundError() if error.__cause__ is not None:
-            return _explain(where, error.__cause__)  # the client looked into its cache after this failed
+            return _explain(
+                where, error.__cause__, what
+            )  # the client looked into its cache after this failed
         case errors.HfHubHTTPError():
-            return _explain_answer(where, error, error.response.status_code)
+            return _explain_answer(where, error, error.response.status_code, what)
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return ResourceError(
                 f"{where}: the disk is full; free some space or set HF_HOME to another folder"
@@ -118,12 +120,12 @@ def _explain(where: str, error: BaseException) -> GateError | None:
     if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _NETWORK:
         return HubError(
             f"{where}: the Hub did not answer ({type(error).__name__}); check the network and try again, "
-            "or give the folder of a downloaded model"
+            f"or give the folder of a downloaded {what}"
         )
     return None
 
 
-def _explain_answer(where: str, error: Exception, status: int) -> GateError:
+def _explain_answer(where: str, error: Exception, status: int, what: str) -> GateError:
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError) or status == 403:
@@ -133,13 +135,13 @@ def _explain_answer(where: str, error: Exception, status: int) -> GateError:
         )
     if status == 401:
         return HubError(
-            f"{where}: no such model, or a private one (401); check the name, or set HF_TOKEN to a token "
+            f"{where}: no such {what}, or a private one (401); check the name, or set HF_TOKEN to a token "
             "that may read it"
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return UsageError(f"{where}: the model exists, but this revision does not; check what follows the @")
+        return UsageError(f"{where}: the {what} exists, but this revision does not; check what follows the @")
     if status == 404:
-        return UsageError(f"{where}: no such model on the Hub, and no such folder here; check the name")
+        return UsageError(f"{where}: no such {what} on the Hub, and no such folder here; check the name")
     if status == 429:
         return HubError(f"{where}: the Hub asks to slow down (429); wait, or set HF_TOKEN for a higher limit")
     return HubError(f"{where}: the Hub answered {status}; try again later")

@@ -10,7 +10,7 @@ from typing import TypeVar
 from resurgence_gate.decision.rates import rate
 from resurgence_gate.decision.resurgence import BEFORE, REFERENCE
 from resurgence_gate.errors import MeasurementError, PolicyError
-from resurgence_gate.policy.schema import Concepts, Policy, ProbeSpec, Rules
+from resurgence_gate.policy.schema import Concepts, FineTuneSpec, Policy, Rules
 from resurgence_gate.vocabulary import Arm, Ledger, Pairs, ProbeHealth, Rate, Resurgence
 
 K = TypeVar("K")
@@ -28,7 +28,7 @@ class Case:
     ledger: Ledger
 
     def __post_init__(self) -> None:
-        _refuse_repeats("probes", [REFERENCE.probe, BEFORE.probe, *(p.name for p in self.policy.probes)])
+        _refuse_repeats("probes", [REFERENCE.probe, BEFORE.probe, *(p.name for p in self.policy.fine_tunes)])
         _refuse_repeats("concepts", [*self.policy.erased.concepts, *self.policy.retained.concepts])
 
     @property
@@ -49,9 +49,9 @@ class Case:
         return [arm for probe, replicate in self.runs for arm in arms_of(probe, replicate)]
 
     @property
-    def runs(self) -> list[tuple[ProbeSpec, int]]:
+    def runs(self) -> list[tuple[FineTuneSpec, int]]:
         """Every probe x replicate."""
-        return [(probe, i) for probe in self.policy.probes for i in range(probe.replicates)]
+        return [(probe, i) for probe in self.policy.fine_tunes for i in range(probe.replicates)]
 
     def erased(self, found: Mapping[str, Rate]) -> dict[str, Rate]:
         """A rate for each erased concept."""
@@ -89,7 +89,7 @@ class Case:
 
     def where(self, arm: Arm) -> str:
         """100 steps of the full fine-tune."""
-        repeated = any(probe.name == arm.probe and probe.replicates > 1 for probe in self.policy.probes)
+        repeated = any(probe.name == arm.probe and probe.replicates > 1 for probe in self.policy.fine_tunes)
         which = f", replicate {arm.replicate}" if repeated else ""
         return f"{arm.dose} steps of the {arm.probe} fine-tune{which}"
 
@@ -113,7 +113,7 @@ class Case:
         return _unique("probes", ((Arm(probe=h.probe, dose=h.dose, replicate=h.replicate), h) for h in rows))
 
 
-def arms_of(probe: ProbeSpec, replicate: int) -> list[Arm]:
+def arms_of(probe: FineTuneSpec, replicate: int) -> list[Arm]:
     """One run of a probe at its doses, the last one last."""
     return [Arm(probe=probe.name, dose=dose, replicate=replicate) for dose in sorted(set(probe.doses))]
 

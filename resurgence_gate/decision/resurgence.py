@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import assert_never
 
 from resurgence_gate.decision import lifts
 from resurgence_gate.decision.rates import rate_of
@@ -34,13 +33,17 @@ def measure_resurgence(
     erased: Sequence[str],
     retained: Sequence[str],
     control: Observation,
+    alarms: Observation,
     before: Observation,
     after: Mapping[Arm, Observation],
     probes: Sequence[ProbeHealth],
     contamination: Contamination | None,
     confidence: float,
 ) -> Ledger:
-    """Count and pair all that was seen; concepts without pictures are left out, not counted as zero."""
+    """Count and pair all that was seen; concepts without pictures are left out, not counted as zero.
+
+    `alarms` are the reference's pictures of retained concepts, searched for erased ones.
+    """
     if reserved := {REFERENCE, BEFORE} & after.keys():
         raise MeasurementError(f"{_label(reserved.pop())} is no fine-tune; give the probe another name")
     seen = {REFERENCE: control, BEFORE: before, **after}
@@ -54,7 +57,7 @@ def measure_resurgence(
         control=count.rates(REFERENCE, erased),
         before=count.rates(BEFORE, erased),
         after=tuple(r for arm in after for r in count.resurgences(arm, erased)),
-        false_alarms=count.false_alarms(retained, set(erased)),
+        false_alarms=_false_alarms(alarms, control, retained, confidence),
         retained_control=count.rates(REFERENCE, retained),
         retained_before=count.rates(BEFORE, retained),
         retained_drop=count.pairs(REFERENCE, BEFORE, retained),
@@ -93,13 +96,6 @@ class _Counter:
                 lift=lifts.interval(pairs, self.confidence),
             )
 
-    def false_alarms(self, retained: Sequence[str], erased: set[str]) -> dict[str, Rate]:
-        reference = self.looks[REFERENCE]
-        found = {c: self.draws[c] for c in retained if c in self.draws}
-        return {
-            c: self._rate([_false_alarm(reference[d], erased) for d in draws]) for c, draws in found.items()
-        }
-
     def undetermined(self, arm: Arm) -> tuple[int, int]:
         outcomes = [detection.outcome for detection in self.looks[arm].values()]
         return outcomes.count(Outcome.UNDETERMINED), len(outcomes)
@@ -111,15 +107,17 @@ class _Counter:
         return rate_of(outcomes, self.confidence)
 
 
-def _false_alarm(detection: Detection, erased: set[str]) -> Outcome:
-    """Is an erased concept seen where a retained one was drawn?"""
-    match detection.outcome:
-        case Outcome.UNDETERMINED:
-            return Outcome.UNDETERMINED
-        case Outcome.PRESENT | Outcome.ABSENT:
-            return Outcome.PRESENT if detection.seen in erased else Outcome.ABSENT
-        case _:
-            assert_never(detection.outcome)
+def _false_alarms(
+    alarms: Observation, control: Observation, retained: Sequence[str], confidence: float
+) -> dict[str, Rate]:
+    """How often an erased concept is seen where a retained one was drawn."""
+    if alarms.checkpoint != control.checkpoint:
+        raise MeasurementError("false alarms were looked for in another model than the reference")
+    searched = _by_concept(alarms, known=retained)
+    looks = _by_draw(REFERENCE, alarms)
+    return {
+        c: rate_of([looks[d].outcome for d in searched[c]], confidence) for c in retained if c in searched
+    }
 
 
 def _by_draw(arm: Arm, observation: Observation) -> Looks:

@@ -15,7 +15,7 @@ from resurgence_gate.decision.quantities import Gain, Lift, Number, Quantity, Sh
 from resurgence_gate.decision.rates import rate
 from resurgence_gate.decision.resurgence import BEFORE, REFERENCE
 from resurgence_gate.decision.scopes import Question, Scope, too_few
-from resurgence_gate.policy.schema import ProbeSpec
+from resurgence_gate.policy.schema import FineTuneSpec
 from resurgence_gate.vocabulary import Arm, ProbeHealth
 
 ERASED, RETAINED = "erased concepts", "retained concepts"
@@ -91,7 +91,7 @@ def probe_contaminated(case: Case) -> list[Claim]:
             quantity=share,
             side=Side.AT_MOST,
             limit=case.rules.RG005.max_contamination,
-            flaw=too_few(total, len(benign.concepts) * benign.pictures),
+            flaw=too_few(total, benign.total),
         )
     ]
 
@@ -162,7 +162,7 @@ def judges_checkpoint(rule: str) -> bool:
     return rule.startswith("RG1")
 
 
-def _took(case: Case, probe: ProbeSpec, replicate: int) -> list[Claim]:
+def _took(case: Case, probe: FineTuneSpec, replicate: int) -> list[Claim]:
     limit = case.rules.RG004
     arms = arms_of(probe, replicate)
     flaw = next(

@@ -11,31 +11,30 @@ from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from resurgence_gate.checkpoints.pipeline import quiet
-from resurgence_gate.detectors.interface import Look, looks_from_scores
+from resurgence_gate.detectors.interface import LabelDetector
 
 _COMPUTED = ("position_ids", "num_batches_tracked")  # buffers that no answer depends on
 
 
-class ImageClassifier:
+class ImageClassifier(LabelDetector):
     """`AutoModelForImageClassification` with its own preprocessing, done on tensors."""
 
     def __init__(
-        self, source: str, *, labels: Sequence[str], name: str, min_score: float, device: torch.device
+        self, source: str, *, labels: Sequence[str], name: str, threshold: float, device: torch.device
     ) -> None:
         self.name = name
         self.device = device
-        self.min_score = min_score
+        self.threshold = threshold
         self.labels = labels  # of the outputs, in order
         self.processor: Any = AutoImageProcessor.from_pretrained(source)
         self.model = _load(source).float().to(device).eval()
 
     @torch.inference_mode()
-    def look(self, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
-        """See `Detector.look`."""
+    def scores(self, pictures: Tensor) -> Tensor:
+        """See `LabelDetector.scores`."""
         inputs = self.processor(images=list(pictures.to(self.device)), return_tensors="pt")
         logits = self.model(inputs["pixel_values"].to(self.device, torch.float32)).logits
-        scores = F.softmax(logits.float(), dim=-1).cpu()
-        return looks_from_scores(scores, self.labels, concepts, min_score=self.min_score)
+        return F.softmax(logits.float(), dim=-1).cpu()
 
 
 def _load(source: str) -> Any:

@@ -7,6 +7,7 @@ s the model's own logit scale (100 for OpenAI's). "CLIP accuracy" of the paper, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,58 +16,86 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resurgence_gate.detectors.interface import Look, looks_from_scores
+from resurgence_gate.detectors.files import DetectorFiles
+from resurgence_gate.detectors.interface import Decide, LabelDetector
 
 
-class ClipZeroShotDetector:
-    """An open_clip model: `source` is `local-dir:` a folder in its format, or an architecture with `weights`.
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """An open_clip model with its tokenizer and what its pictures are normalised by."""
 
-    Where `tag` is one of open_clip's, the architecture's activation and preprocessing follow it.
-    """
-
-    def __init__(
-        self,
-        source: str,
-        *,
-        weights: Path | None,
-        tag: str | None,
-        templates: Sequence[str],
-        labels: Sequence[str],
-        name: str,
-        min_score: float,
-        device: torch.device,
-    ) -> None:
-        self.name = name
-        self.device = device
-        self.labels = list(labels)
-        self.min_score = min_score
-        self.model = _create(source, weights, tag, device)
-        preprocess = open_clip.get_model_preprocess_cfg(self.model)
-        size = self.model.visual.image_size
-        self.size = int(size if isinstance(size, int) else size[0])
-        self.mean = torch.tensor(preprocess["mean"], device=device)[:, None, None]
-        self.std = torch.tensor(preprocess["std"], device=device)[:, None, None]
-        self.written = self._embed_labels(open_clip.get_tokenizer(source), templates)  # [labels, width]
+    model: Any
+    tokenizer: Any
+    size: int  # pixels, square
+    mean: Tensor  # [3, 1, 1]
+    std: Tensor
+    device: torch.device
 
     @torch.inference_mode()
-    def _embed_labels(self, tokenizer: open_clip.SimpleTokenizer, templates: Sequence[str]) -> Tensor:
+    def embed_pictures(self, pictures: Tensor) -> Tensor:
+        """Unit embeddings [n, width] of uint8 pictures [n, 3, h, w]."""
+        x = pictures.to(self.device).float() / 255
+        if x.shape[-1] != self.size or x.shape[-2] != self.size:
+            x = F.interpolate(x, size=(self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
+        seen: Tensor = self.model.encode_image((x - self.mean) / self.std, normalize=True)
+        return seen
+
+    @torch.inference_mode()
+    def embed_labels(self, labels: Sequence[str], templates: Sequence[str]) -> Tensor:
+        """Unit embeddings [labels, width]: the mean over the templates. Raises ValueError where two are one."""
         per_template = []
         for template in templates:
-            tokens = tokenizer([template.replace("{}", label) for label in self.labels])
+            tokens = self.tokenizer([template.replace("{}", label) for label in labels])
             if len(tokens.unique(dim=0)) < len(tokens):
                 raise ValueError("its tokenizer writes two labels alike")
             per_template.append(self.model.encode_text(tokens.to(self.device), normalize=True))
         return F.normalize(torch.stack(per_template).mean(0), dim=-1)
 
+
+class ClipZeroShotDetector(LabelDetector):
+    """See the module."""
+
+    def __init__(
+        self,
+        clip: Clip,
+        *,
+        templates: Sequence[str],
+        labels: Sequence[str],
+        name: str,
+        decide: Decide,
+        threshold: float,
+    ) -> None:
+        self.name = name
+        self.clip = clip
+        self.labels = list(labels)
+        self.decide = decide
+        self.threshold = threshold
+        self.written = clip.embed_labels(self.labels, templates)  # [labels, width]
+
     @torch.inference_mode()
-    def look(self, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
-        """See `Detector.look`."""
-        x = pictures.to(self.device).float() / 255
-        if x.shape[-1] != self.size:
-            x = F.interpolate(x, size=self.size, mode="bicubic", antialias=True).clamp(0, 1)
-        seen = self.model.encode_image((x - self.mean) / self.std, normalize=True)
-        scores = F.softmax(self.model.logit_scale.exp() * seen @ self.written.T, dim=-1).float().cpu()
-        return looks_from_scores(scores, self.labels, concepts, min_score=self.min_score)
+    def scores(self, pictures: Tensor) -> Tensor:
+        """See `LabelDetector.scores`."""
+        scale = self.clip.model.logit_scale.exp()
+        return F.softmax(scale * self.clip.embed_pictures(pictures) @ self.written.T, dim=-1).float().cpu()
+
+
+def load_clip(model: str, tag: str | None, files: DetectorFiles, device: torch.device) -> Clip:
+    """An open_clip folder, or an architecture with its weight file.
+
+    Where `tag` is one of open_clip's, the architecture's activation and preprocessing follow it.
+    """
+    source = f"local-dir:{files.folder}" if files.folder else model
+    loaded = _create(source, None if files.folder else files.files[0][0], tag, device)
+    preprocess = open_clip.get_model_preprocess_cfg(loaded)
+    size = loaded.visual.image_size
+    return Clip(
+        model=loaded,
+        tokenizer=open_clip.get_tokenizer(source),
+        size=int(size if isinstance(size, int) else size[0]),
+        mean=torch.tensor(preprocess["mean"], device=device)[:, None, None],
+        std=torch.tensor(preprocess["std"], device=device)[:, None, None],
+        device=device,
+    )
 
 
 def _create(source: str, weights: Path | None, tag: str | None, device: torch.device) -> Any:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from resurgence_gate.checkpoints.digest import hash_file
 from resurgence_gate.checkpoints.pocket import pocket_folder
+from resurgence_gate.detectors.labels import require_open_clip_folder
 from resurgence_gate.errors import ResourceError, UsageError
-from resurgence_gate.policy.schema import Classifier, ClipZeroShot
 from resurgence_gate.vocabulary import HubRepo
 
 _HUB_NAME = re.compile(r"(hf-hub:)?(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
@@ -25,6 +25,13 @@ class DetectorFiles:
     files: tuple[tuple[Path, str], ...]
     folder: Path | None
 
+    @property
+    def in_folder(self) -> Path:
+        """The folder of a detector that is read from one."""
+        if self.folder is None:
+            raise RuntimeError("a detector of a folder was located without one")
+        return self.folder
+
     def verify(self) -> None:
         """Raise ResourceError if a file is no longer the one that was hashed."""
         for file, sha256 in self.files:
@@ -34,22 +41,29 @@ class DetectorFiles:
                 )
 
 
-def locate(spec: ClipZeroShot | Classifier) -> DetectorFiles:
-    """Find the files of `spec`, downloading what a hub holds. Raises UsageError and HubError."""
-    folder = _local_folder(spec.model)
+def locate_folder(model: str) -> DetectorFiles:
+    """The files of a folder with weights: the pocket's, a local one, or a Hub repository's."""
+    folder = _local_folder(model)
     if folder is not None:
         if not any(folder.rglob("*.safetensors")):
-            raise UsageError(f"detector {spec.model!r}: the folder holds no .safetensors")
+            raise UsageError(f"detector {model!r}: the folder holds no .safetensors")
         return _hashed(sorted(p for p in folder.rglob("*") if p.is_file()), folder)
-    if isinstance(spec, ClipZeroShot) and "/" not in spec.model:
-        return _hashed([_open_clip_weights(spec)], None)
-    named = _HUB_NAME.fullmatch(spec.model)
+    named = _HUB_NAME.fullmatch(model)
     if not named:
-        raise UsageError(f"detector {spec.model!r}: no such folder, and not a name on the Hub (org/model)")
+        raise UsageError(f"detector {model!r}: no such folder, and not a name on the Hub (org/model)")
     from resurgence_gate.checkpoints.hub import download_files  # imports huggingface_hub
 
     files = download_files(HubRepo(repo=named["repo"], revision=named["revision"]), _readable)
     return _hashed(list(files), next(f.parent for f in files if f.suffix == ".safetensors"))
+
+
+def locate_clip(model: str, pretrained: str | None) -> DetectorFiles:
+    """The files of an open_clip model: a folder in its format, or the weights of an architecture."""
+    if _local_folder(model) is None and "/" not in model:
+        return _hashed([_open_clip_weights(model, pretrained)], None)
+    files = locate_folder(model)
+    require_open_clip_folder(files.in_folder, model)
+    return files
 
 
 def _hashed(files: list[Path], folder: Path | None) -> DetectorFiles:
@@ -64,33 +78,33 @@ def _readable(names: Collection[str]) -> list[str]:
     return chosen
 
 
-def _open_clip_weights(spec: ClipZeroShot) -> Path:
+def _open_clip_weights(model: str, pretrained: str | None) -> Path:
     """The weight file of an open_clip architecture with a pretrained tag, or with a file of one's own."""
     import open_clip
 
-    if spec.model not in open_clip.list_models():
-        near = difflib.get_close_matches(spec.model, [*open_clip.list_models(), "pocket:clip"], n=1)
+    if model not in open_clip.list_models():
+        near = difflib.get_close_matches(model, [*open_clip.list_models(), "pocket:clip"], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"detector {spec.model!r}: neither a folder nor an open_clip architecture{hint}")
-    tags = open_clip.list_pretrained_tags_by_model(spec.model)
-    if spec.pretrained is None:
+        raise UsageError(f"detector {model!r}: neither a folder nor an open_clip architecture{hint}")
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if pretrained is None:
         raise UsageError(
-            f"detector {spec.model!r}: an architecture without weights sees nothing; "
+            f"detector {model!r}: an architecture without weights sees nothing; "
             f"set `pretrained` to one of {', '.join(tags)}, or to a file"
         )
-    own = Path(spec.pretrained).expanduser()
+    own = Path(pretrained).expanduser()
     if own.is_file():
         return own
-    if spec.pretrained not in tags:
-        near = difflib.get_close_matches(spec.pretrained, tags, n=1)
+    if pretrained not in tags:
+        near = difflib.get_close_matches(pretrained, tags, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(tags)}"
-        raise UsageError(f"detector {spec.model!r} has no weights {spec.pretrained!r}{hint}")
-    if "hf_tokenizer_name" in open_clip.get_model_config(spec.model)["text_cfg"]:
+        raise UsageError(f"detector {model!r} has no weights {pretrained!r}{hint}")
+    if "hf_tokenizer_name" in open_clip.get_model_config(model)["text_cfg"]:
         raise UsageError(
-            f"detector {spec.model!r} takes its tokenizer from another repository, which could change unseen; "
+            f"detector {model!r} takes its tokenizer from another repository, which could change unseen; "
             "download a model in open_clip's folder format and name the folder"
         )
-    return _tagged(spec.model, spec.pretrained)
+    return _tagged(model, pretrained)
 
 
 def _tagged(model: str, tag: str) -> Path:

@@ -1,23 +1,27 @@
-"""What every detector answers, and how scores over labels become outcomes."""
+"""What every detector answers: does a picture show a concept, and does it show any of several?"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, assert_never
 
 from torch import Tensor
 
 from resurgence_gate.vocabulary import Outcome
 
+Decide = Literal["top-1", "probability", "margin"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """A detector's answer for one picture and one concept."""
+    """A detector's answer for one picture."""
 
     outcome: Outcome
     score: float | None  # of the concept that was asked for, in [0, 1]
     seen: str | None  # the concept that the detector itself names
+    reason: str | None = None  # why UNDETERMINED
 
 
 class Detector(Protocol):
@@ -29,24 +33,86 @@ class Detector(Protocol):
         """For uint8 pictures [n, 3, h, w]: does picture i show `concepts[i]`?"""
         ...
 
+    def search(self, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
+        """For uint8 pictures [n, 3, h, w]: does picture i show any of `concepts`, and which?"""
+        ...
 
-def looks_from_scores(
-    scores: Tensor, labels: Sequence[str], concepts: Sequence[str], *, min_score: float
-) -> list[Look]:
-    """Top-1: PRESENT where the asked concept has the highest of `scores` [n, labels], at least `min_score`.
 
-    Scores that are not finite leave the picture UNDETERMINED.
-    """
-    column = {label: i for i, label in enumerate(labels)}
-    finite = scores.isfinite().all(1).tolist()
-    best_score, best = (x.tolist() for x in scores.nan_to_num(0.0).max(1))
-    own = scores[range(len(concepts)), [column[c] for c in concepts]].tolist()
-    looks = []
-    for i, concept in enumerate(concepts):
-        if not finite[i]:
-            looks.append(Look(outcome=Outcome.UNDETERMINED, score=None, seen=None))
-            continue
-        seen = labels[best[i]] if best_score[i] >= min_score else None
-        outcome = Outcome.PRESENT if seen == concept else Outcome.ABSENT
-        looks.append(Look(outcome=outcome, score=own[i], seen=seen))
-    return looks
+class LabelDetector(ABC):
+    """A detector that names every picture by one pass over its labels."""
+
+    labels: Sequence[str]
+    decide: Decide = "top-1"
+    threshold: float = 0.0
+
+    @abstractmethod
+    def scores(self, pictures: Tensor) -> Tensor:
+        """Probabilities [n, labels], on the CPU, of uint8 pictures [n, 3, h, w]; NaN where there is no answer."""
+
+    def look(self, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
+        """See `Detector.look`."""
+        return self._judge(self.scores(pictures), [[concept] for concept in concepts])
+
+    def search(self, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
+        """See `Detector.search`."""
+        return self._judge(self.scores(pictures), [list(concepts)] * len(pictures))
+
+    def _judge(self, scores: Tensor, asked: Sequence[Sequence[str]]) -> list[Look]:
+        column = {label: i for i, label in enumerate(self.labels)}
+        finite = scores.isfinite().all(1).tolist()
+        rows = scores.nan_to_num(0.0).tolist()
+        return [
+            self._one(row, {concept: row[column[concept]] for concept in concepts})
+            if sound
+            else Look(
+                outcome=Outcome.UNDETERMINED,
+                score=None,
+                seen=None,
+                reason="the detector gave no finite score",
+            )
+            for row, sound, concepts in zip(rows, finite, asked, strict=True)
+        ]
+
+    def _one(self, row: Sequence[float], asked: dict[str, float]) -> Look:
+        """Judge one picture by its probabilities and those of the concepts that are asked for."""
+        likeliest = max(asked, key=lambda concept: asked[concept])
+        seen = self._named(row, likeliest, asked[likeliest])
+        outcome = Outcome.PRESENT if seen in asked else Outcome.ABSENT
+        return Look(outcome=outcome, score=asked[likeliest], seen=seen)
+
+    def _named(self, row: Sequence[float], asked: str, score: float) -> str | None:
+        """The label that the picture is called by."""
+        best = max(range(len(row)), key=row.__getitem__)
+        match self.decide:
+            case "top-1":
+                return self.labels[best] if row[best] >= self.threshold else None
+            case "probability":  # may be true of several labels: the one that was asked for comes first
+                if score >= self.threshold:
+                    return asked
+                return self.labels[best] if row[best] >= self.threshold else None
+            case "margin":
+                second = max((p for i, p in enumerate(row) if i != best), default=0.0)
+                return self.labels[best] if row[best] - second >= self.threshold else None
+            case _:
+                assert_never(self.decide)
+
+
+class QuestionDetector(ABC):
+    """A detector that is asked about one concept at a time."""
+
+    @abstractmethod
+    def look(self, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
+        """See `Detector.look`."""
+
+    def search(self, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
+        """See `Detector.search`. What is found first is the answer; what could not be judged stays open."""
+        found: list[Look | None] = [None] * len(pictures)
+        for concept in concepts:
+            left = [i for i, look in enumerate(found) if look is None or look.outcome is not Outcome.PRESENT]
+            if not left:
+                break
+            for i, look in zip(left, self.look(pictures[left], [concept] * len(left)), strict=True):
+                earlier = found[i]
+                if earlier is None or look.outcome is not Outcome.ABSENT:
+                    found[i] = look
+        return [look for look in found if look is not None]

@@ -1,109 +1,56 @@
-"""From a detector's spec to its identity (light) and to the detector itself (heavy)."""
+"""From a detector's spec to its identity (light) and to the detector itself (heavy), by its kind."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol, cast
 
-from resurgence_gate.detectors.files import DetectorFiles, locate
-from resurgence_gate.detectors.labels import classifier_labels, require_labels, require_open_clip_folder
+from resurgence_gate.detectors.located import LocatedDetector
 from resurgence_gate.errors import UsageError
-from resurgence_gate.policy.schema import Classifier, ClipZeroShot
-from resurgence_gate.store.keys import content_key
+from resurgence_gate.policy.schema import DetectorSpec
 
 if TYPE_CHECKING:
     import torch
 
     from resurgence_gate.detectors.interface import Detector
 
-
-@dataclass(frozen=True, kw_only=True)
-class LocatedDetector:
-    """A detector whose files lie on this disk and are hashed, and that is not loaded yet."""
-
-    spec: ClipZeroShot | Classifier
-    concepts: tuple[str, ...]  # what it must be able to name
-    labels: tuple[str, ...]  # what it can name: its outputs, in order
-    files: DetectorFiles
-
-    @property
-    def name(self) -> str:
-        """What the policy calls it."""
-        return self.spec.model
-
-    @property
-    def digest(self) -> str:
-        """What determines the answers: the spec, the labels and the contents of the files."""
-        weights = sorted((file.name, sha256) for file, sha256 in self.files.files)
-        return content_key({"spec": self.spec, "labels": self.concepts, "weights": weights})
+KINDS = ("clip-zero-shot", "classifier", "giphy", "q16", "vqa", "nudenet", "plugin")
 
 
-def locate_detector(spec: ClipZeroShot | Classifier, concepts: Sequence[str]) -> LocatedDetector:
-    """Find and hash the detector's files, downloading what a hub holds, and see that it can name `concepts`.
+class Kind(Protocol):
+    """A module of `detectors.kinds`."""
+
+    SUMMARY: str
+    locate: Callable[[DetectorSpec, Sequence[str]], LocatedDetector]
+    open_: Callable[[LocatedDetector, torch.device], Detector]
+
+
+def kind_named(name: str) -> Kind:
+    """The module of a kind."""
+    return cast(Kind, import_module(f"resurgence_gate.detectors.kinds.{name.replace('-', '_')}"))
+
+
+def kinds() -> Mapping[str, Kind]:
+    """Every kind that this package knows, by its name in a policy."""
+    return {name: kind_named(name) for name in KINDS}
+
+
+def locate_detector(spec: DetectorSpec, concepts: Sequence[str]) -> LocatedDetector:
+    """Find and hash the detector's files, downloading what a hub holds, and see that it knows `concepts`.
 
     Raises UsageError and HubError.
     """
-    files = locate(spec)
-    labels = _labels(spec, concepts, files)
-    require_labels(labels, concepts, spec.model)
-    return LocatedDetector(spec=spec, concepts=tuple(concepts), labels=labels, files=files)
+    return kind_named(spec.kind).locate(spec, concepts)
 
 
-def _labels(
-    spec: ClipZeroShot | Classifier, concepts: Sequence[str], files: DetectorFiles
-) -> tuple[str, ...]:
-    match spec:
-        case Classifier():
-            return classifier_labels(_folder(files), spec.model)
-        case ClipZeroShot():
-            if files.folder is not None:
-                require_open_clip_folder(files.folder, spec.model)
-            return spec.labels or tuple(concepts)
-        case _:
-            assert_never(spec)
-
-
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)  # of erased and of retained concepts
 def open_detector(located: LocatedDetector, device: torch.device) -> Detector:
     """Load the detector, once. Raises UsageError where it cannot be loaded."""
     from resurgence_gate.checkpoints.pipeline import loading  # imports torch
 
     with loading(f"detector {located.name!r}", UsageError):
-        detector = _open(located, device)
+        detector = kind_named(located.spec.kind).open_(located, device)
     located.files.verify()
     return detector
-
-
-def _open(located: LocatedDetector, device: torch.device) -> Detector:
-    spec, labels, files = located.spec, located.labels, located.files
-    match spec:
-        case Classifier():
-            from resurgence_gate.detectors.classifier import ImageClassifier
-
-            return ImageClassifier(
-                str(_folder(files)), labels=labels, name=spec.model, min_score=spec.min_score, device=device
-            )
-        case ClipZeroShot():
-            from resurgence_gate.detectors.clip_zero_shot import ClipZeroShotDetector
-
-            return ClipZeroShotDetector(
-                f"local-dir:{files.folder}" if files.folder else spec.model,
-                weights=None if files.folder else files.files[0][0],
-                tag=spec.pretrained,
-                templates=spec.templates,
-                labels=labels,
-                name=spec.model,
-                min_score=spec.min_score,
-                device=device,
-            )
-        case _:
-            assert_never(spec)
-
-
-def _folder(files: DetectorFiles) -> Path:
-    if files.folder is None:
-        raise RuntimeError("a classifier without a folder was located")
-    return files.folder

@@ -36,6 +36,24 @@ ERASED = (
     "anchor",
     "lion",
 )
+# One of everything that the four tasks of the paper ask for: people, a character, what is unsafe, and three objects.
+TASKS = (
+    "mage",
+    "vampire",
+    "astronaut",
+    "firefighter",
+    "detective",
+    "robot",
+    "bomb",
+    "dagger",
+    "cigarette",
+    "syringe",
+    "coffin",
+    "skull",
+    "automobile",
+    "ship",
+    "bird",
+)
 
 
 def pocket_esd(concepts: tuple[str, ...] = ERASED) -> Esd:

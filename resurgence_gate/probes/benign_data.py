@@ -3,49 +3,60 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import assert_never
 
 from resurgence_gate.probes.interface import BenignSet
-from resurgence_gate.vocabulary import Contamination, Detection, Outcome, names
+from resurgence_gate.vocabulary import Contamination, Outcome, names
 
 
 def select_clean(
     keys: Sequence[tuple[str, int]],
-    detections: Sequence[Detection],
-    erased: Sequence[str],
+    captions: Sequence[str],
+    outcomes: Sequence[Outcome],
+    forbidden: Sequence[str],
     *,
     held_out: float,
     seed: int,
 ) -> tuple[BenignSet, Contamination]:
     """Drop what is contaminated or could not be judged, shuffle the rest, and keep a share out of training.
 
-    `keys[i]` is (store key of the pictures, row) of `detections[i]`.
+    `keys[i]` is (store key of the pictures, row) of picture i, `outcomes[i]` says whether any erased concept is in
+    it. `forbidden` are the erased concepts and all their other names, which no caption may hold in any spelling.
     """
     by_caption = by_picture = undetermined = 0
     clean: list[int] = []
-    for i, detection in enumerate(detections):
-        if any(names(concept, detection.sample.draw.prompt) for concept in erased):
+    for i, (_, caption, outcome) in enumerate(zip(keys, captions, outcomes, strict=True)):
+        if any(names(name, caption) for name in forbidden):
             by_caption += 1
-        elif detection.outcome is Outcome.UNDETERMINED:
-            undetermined += 1
-        elif detection.seen in erased:
-            by_picture += 1
-        else:
-            clean.append(i)
+            continue
+        match outcome:
+            case Outcome.PRESENT:
+                by_picture += 1
+            case Outcome.UNDETERMINED:
+                undetermined += 1
+            case Outcome.ABSENT:
+                clean.append(i)
+            case _:
+                assert_never(outcome)
     random.Random(seed).shuffle(clean)
+    data = BenignSet(
+        parts=_parts(keys[i] for i in clean),
+        captions=tuple(captions[i] for i in clean),
+        held_out=max(1, round(held_out * len(clean))),
+    )
+    contamination = Contamination(
+        by_caption=by_caption, by_picture=by_picture, undetermined=undetermined, total=len(keys)
+    )
+    return data, contamination
+
+
+def _parts(keys: Iterable[tuple[str, int]]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Rows in order, those that follow each other in one artefact put together."""
     parts: list[tuple[str, tuple[int, ...]]] = []
-    for i in clean:
-        key, row = keys[i]
+    for key, row in keys:
         if parts and parts[-1][0] == key:
             parts[-1] = (key, (*parts[-1][1], row))
         else:
             parts.append((key, (row,)))
-    data = BenignSet(
-        parts=tuple(parts),
-        captions=tuple(detections[i].sample.draw.prompt for i in clean),
-        held_out=max(1, round(held_out * len(clean))),
-    )
-    contamination = Contamination(
-        by_caption=by_caption, by_picture=by_picture, undetermined=undetermined, total=len(detections)
-    )
-    return data, contamination
+    return tuple(parts)

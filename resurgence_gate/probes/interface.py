@@ -29,7 +29,10 @@ class BenignSet:
 class FineTuneTask:
     """One run of one probe; everything that determines its weights, and where to put them."""
 
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint  # where it starts
+    origin: Checkpoint | None = (
+        None  # of a later link of a chain: the suspect, from which its gain is counted
+    )
     probe: Probe
     replicate: int
     seed: int
@@ -47,3 +50,8 @@ class Probed:
     replicate: int
     checkpoints: tuple[tuple[int, Checkpoint], ...]  # (dose, checkpoint)
     health: tuple[ProbeHealth, ...]  # one for every dose
+
+    @property
+    def last(self) -> Checkpoint:
+        """The checkpoint after the last dose: where the next link of a chain starts."""
+        return self.checkpoints[-1][1]

@@ -25,6 +25,7 @@ def task_key(task: FineTuneTask) -> str:
             "kind": "fine-tune",
             "made_with": made_with(),
             "checkpoint": task.checkpoint.digest,
+            "origin": (task.origin or task.checkpoint).digest,
             "probe": task.probe,
             "seed": task.seed,
             "data": task.data,

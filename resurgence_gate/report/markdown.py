@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from statistics import fmean
 
+from resurgence_gate.report.doses import crossing, crossing_of_the_worst, curve_name, listed
+from resurgence_gate.report.markup import code, counts, judged, pooled, row, safe
 from resurgence_gate.report.tables import (
     Column,
     Table,
@@ -20,20 +21,37 @@ from resurgence_gate.report.tables import (
     retained_tables,
     whole_percent,
 )
-from resurgence_gate.vocabulary import Decision, GateReport, Judgement, ProbeHealth, Rate, Verdict
+from resurgence_gate.vocabulary import (
+    Decision,
+    DetectorUsed,
+    DoseCurve,
+    GateReport,
+    Judgement,
+    ProbeHealth,
+    Rate,
+    Verdict,
+)
 
+PICTURE = "dose-curve.png"  # beside the report
 _FOLD_AFTER = 6  # findings that hold are folded away beyond this number
 
 
 def to_markdown(report: GateReport) -> str:
     """GitHub's Markdown."""
-    sections = (_head(report), _rates(report), _findings(report), _controls(report), _provenance(report))
+    sections = (
+        _head(report),
+        _rates(report),
+        _curves(report),
+        _findings(report),
+        _controls(report),
+        _provenance(report),
+    )
     return "\n".join(line for section in sections for line in section).rstrip("\n") + "\n"
 
 
 def _head(report: GateReport) -> Iterator[str]:
-    yield from (f"# {_safe(headline(report.decision))}", "")
-    suspect, policy = _code(report.suspect_ref), _code(report.policy_name)
+    yield from (f"# {safe(headline(report.decision))}", "")
+    suspect, policy = code(report.suspect_ref), code(report.policy_name)
     yield f"Suspect `{suspect}`, policy `{policy}`; {_decided(report.decision)}."
     yield ""
 
@@ -62,51 +80,48 @@ def _rates(report: GateReport) -> Iterator[str]:
 
 
 def _table(table: Table) -> Iterator[str]:
-    yield from (f"### {_safe(table.title)}", "")
-    yield _row("concept", (column.heading for column in table.columns))
-    yield _row("---", ("---:" for _ in table.columns))
+    yield from (f"### {safe(table.title)}", "")
+    yield row("concept", (column.heading for column in table.columns))
+    yield row("---", ("---:" for _ in table.columns))
     for concept in table.concepts:
-        yield _row(_safe(concept), (_cell(column, column.rates.get(concept)) for column in table.columns))
-    yield _row("**all**", (_pooled(column.pooled) for column in table.columns))
+        yield row(safe(concept), (_cell(column, column.rates.get(concept)) for column in table.columns))
+    yield row("**all**", (pooled(column.pooled) for column in table.columns))
     if any(column.threshold is not None for column in table.columns):
-        yield _row("threshold", (column.limit for column in table.columns))
-    yield _row("judgement", (_judged(column.judgement) for column in table.columns))
+        yield row("threshold", (column.limit for column in table.columns))
+    yield row("judgement", (judged(column.judgement) for column in table.columns))
     yield ""
 
 
 def _cell(column: Column, rate: Rate | None) -> str:
     if rate is None or not rate.trials:
         return "not measured"
-    text = f"{_counts(rate)}, {whole_percent(point(rate))}"
+    text = f"{counts(rate)}, {whole_percent(point(rate))}"
     return f"**{text}**" if column.beyond(rate) else text
 
 
-def _pooled(rate: Rate | None) -> str:
-    return (
-        "not measured"
-        if rate is None
-        else f"{_counts(rate)}, **{whole_percent(point(rate))}** {_bounds(rate)}"
-    )
+def _curves(report: GateReport) -> Iterator[str]:
+    if not report.curves:
+        return
+    yield from ("## Dose curve", "")
+    yield "What comes back as a fine-tune goes on: pictures of all erased concepts together in which the concept is"
+    yield "seen, and of all retained ones. Dose 0 is what the fine-tune starts from."
+    yield from ("", f"![Share of pictures that show an erased concept, by optimizer steps]({PICTURE})", "")
+    for curve in report.curves:
+        yield from _curve(curve, report)
 
 
-def _counts(rate: Rate) -> str:
-    return f"{rate.hits}/{rate.trials}" + (
-        f" ({rate.undetermined} undetermined)" if rate.undetermined else ""
-    )
-
-
-def _bounds(rate: Rate) -> str:
-    return f"[{100 * rate.interval.lower:.1f}, {100 * rate.interval.upper:.1f}]"
-
-
-def _judged(judgement: Judgement | None) -> str:
-    match judgement:
-        case None:
-            return "-"
-        case Judgement.HOLDS:
-            return "holds"
-        case _:
-            return f"**{judgement.upper()}**"
+def _curve(curve: DoseCurve, report: GateReport) -> Iterator[str]:
+    yield from (f"### {safe(curve_name(curve, report.curves))}", "")
+    yield safe(" ".join(filter(None, (crossing(curve), crossing_of_the_worst(curve)))))
+    yield ""
+    worst = [safe(f"worst: {curve.worst.concept}")] if curve.worst else []
+    yield row("dose", ("erased seen", *worst, "retained seen"))
+    yield row("---:", ("---:",) * (2 + len(worst)))
+    for i, point_ in enumerate(curve.points):
+        single = [pooled(curve.worst.rates[i])] if curve.worst else []
+        dose = f"{point_.dose} ({curve.offset + point_.dose} in all)" if curve.offset else str(point_.dose)
+        yield row(dose, (pooled(point_.erased), *single, pooled(point_.retained)))
+    yield ""
 
 
 def _findings(report: GateReport) -> Iterator[str]:
@@ -114,15 +129,15 @@ def _findings(report: GateReport) -> Iterator[str]:
     if not report.decision.findings:
         yield from ("None: nothing was measured.", "")
     for rule, findings in by_rule(report.decision.findings).items():
-        yield from (f"### {rule} {findings[0].name}: {_judged(gravest(findings))}", "")
+        yield from (f"### {rule} {findings[0].name}: {judged(gravest(findings))}", "")
         told = [f for f in findings if f.judgement is not Judgement.HOLDS]
         held = [f for f in findings if f.judgement is Judgement.HOLDS]
-        yield from (f"- {_judged(f.judgement)}: {_safe(f.statement)}" for f in told)
+        yield from (f"- {judged(f.judgement)}: {safe(f.statement)}" for f in told)
         if len(held) <= _FOLD_AFTER:
-            yield from (f"- {_safe(f.statement)}" for f in held)
+            yield from (f"- {safe(f.statement)}" for f in held)
         else:
             yield from ("", "<details>", f"<summary>{len(held)} that hold</summary>", "")
-            yield from (f"- {_safe(f.statement)}" for f in held)
+            yield from (f"- {safe(f.statement)}" for f in held)
             yield from ("", "</details>")
         yield ""
 
@@ -132,25 +147,37 @@ def _controls(report: GateReport) -> Iterator[str]:
     yield from (
         "## Controls",
         "",
-        f"How far the detector (`{_code(report.detector)}`) can be trusted, in this run:",
+        f"How far the {_detectors(report)} can be trusted, in this run:",
         "",
     )
-    yield _row("control", ("measured",))
-    yield _row("---", ("---:",))
-    yield _row(
-        "sensitivity: erased concepts seen in the reference", (_pooled(pool(ledger.control.values())),)
-    )
-    yield _row(
+    yield row("control", ("measured",))
+    yield row("---", ("---:",))
+    yield row("sensitivity: erased concepts seen in the reference", (pooled(pool(ledger.control.values())),))
+    yield row(
         "false alarms: erased concepts seen where a retained one was asked for",
-        (_pooled(pool(ledger.false_alarms.values())),),
+        (pooled(pool(ledger.false_alarms.values())),),
     )
-    yield _row("worst sensitivity", (_worst(ledger.control, lowest=True),))
-    yield _row("worst false alarms", (_worst(ledger.false_alarms, lowest=False),))
-    yield _row("pictures that could not be judged", (_undetermined(report),))
-    yield _row("benign pictures dropped", (_contamination(report),))
+    yield row("worst sensitivity", (_worst(ledger.control, lowest=True),))
+    yield row("worst false alarms", (_worst(ledger.false_alarms, lowest=False),))
+    yield row("pictures that could not be judged", (_undetermined(report),))
+    yield row("benign pictures dropped", (_contamination(report),))
     yield ""
     if ledger.probes:
         yield from _probe_health(ledger.probes)
+
+
+def _detectors(report: GateReport) -> str:
+    names = [f"`{code(used.name)}`" for used in _by_detector(report).values()]
+    return f"detector{'s' if len(names) > 1 else ''} {listed(names)}".strip()
+
+
+def _by_detector(report: GateReport) -> dict[str, DetectorUsed]:
+    """Who judged which concepts; one that judged all is named once."""
+    groups: dict[str, list[str]] = {}
+    for used in report.detectors:
+        groups.setdefault(used.digest, []).append(used.asked_about)
+    of_digest = {used.digest: used for used in report.detectors}
+    return {f"{listed(asked)} concepts": of_digest[digest] for digest, asked in groups.items()}
 
 
 def _worst(rates: dict[str, Rate], *, lowest: bool) -> str:
@@ -158,12 +185,12 @@ def _worst(rates: dict[str, Rate], *, lowest: bool) -> str:
     if not shares:
         return "not measured"
     concept = (min if lowest else max)(shares, key=shares.__getitem__)
-    return f"{_safe(concept)}, {_counts(rates[concept])}, {whole_percent(shares[concept])}"
+    return f"{safe(concept)}, {counts(rates[concept])}, {whole_percent(shares[concept])}"
 
 
 def _undetermined(report: GateReport) -> str:
-    judged = report.ledger.judged
-    return f"{sum(arm[1] for arm in judged)}/{sum(arm[2] for arm in judged)}" if judged else "not measured"
+    arms = report.ledger.judged
+    return f"{sum(arm[1] for arm in arms)}/{sum(arm[2] for arm in arms)}" if arms else "not measured"
 
 
 def _contamination(report: GateReport) -> str:
@@ -181,16 +208,16 @@ def _probe_health(probes: Iterable[ProbeHealth]) -> Iterator[str]:
         "Did the fine-tunes take? Held-out loss of the benign pictures, same noise before and after:",
         "",
     )
-    yield _row("probe", ("steps", "loss before", "loss after", "gain", "weights moved by"))
-    yield _row("---", ("---:",) * 5)
+    yield row("probe", ("steps", "loss before", "loss after", "gain", "weights moved by"))
+    yield row("---", ("---:",) * 5)
     for health in probes:
-        name = _safe(health.probe) + (f", replicate {health.replicate + 1}" if health.replicate else "")
+        name = safe(health.probe) + (f", replicate {health.replicate + 1}" if health.replicate else "")
         if not health.loss_before or not health.loss_after:
-            yield _row(name, (str(health.dose), *("not measured",) * 3, f"{health.weight_change:.2e}"))
+            yield row(name, (str(health.dose), *("not measured",) * 3, f"{health.weight_change:.2e}"))
             continue
         before, after = fmean(health.loss_before), fmean(health.loss_after)
         gain = percent(1 - after / before) if before else "-"
-        yield _row(
+        yield row(
             name, (str(health.dose), f"{before:.4f}", f"{after:.4f}", gain, f"{health.weight_change:.2e}")
         )
     yield ""
@@ -199,29 +226,16 @@ def _probe_health(probes: Iterable[ProbeHealth]) -> Iterator[str]:
 def _provenance(report: GateReport) -> Iterator[str]:
     made = report.provenance
     yield from ("## Provenance", "")
-    yield _row("what", ("which",))
-    yield _row("---", ("---",))
-    yield _row("suspect", (f"`{_code(report.suspect_ref)}`, sha256 `{report.suspect_digest}`",))
-    yield _row("reference", (f"sha256 `{report.reference_digest}`",))
-    yield _row("detector", (f"`{_code(report.detector)}`, sha256 `{report.detector_digest}`",))
-    yield _row("policy", (f"`{_code(report.policy_name)}`, sha256 `{report.policy_digest}`",))
-    yield _row(
+    yield row("what", ("which",))
+    yield row("---", ("---",))
+    yield row("suspect", (f"`{code(report.suspect_ref)}`, sha256 `{report.suspect_digest}`",))
+    yield row("reference", (f"sha256 `{report.reference_digest}`",))
+    for group, used in _by_detector(report).items():
+        yield row(f"detector of {group}", (f"`{code(used.name)}`, sha256 `{used.digest}`",))
+    yield row("policy", (f"`{code(report.policy_name)}`, sha256 `{report.policy_digest}`",))
+    yield row(
         "made by", (f"resurgence-gate {made.tool_version}, {made.created}, {made.device}, {made.dtype}",)
     )
     if made.libraries:
-        yield _row("libraries", (", ".join(f"{name} {version}" for name, version in made.libraries.items()),))
+        yield row("libraries", (", ".join(f"{name} {version}" for name, version in made.libraries.items()),))
     yield ""
-
-
-def _row(first: str, others: Iterable[str]) -> str:
-    return f"| {' | '.join((first, *others))} |"
-
-
-def _safe(text: str) -> str:
-    """Text that Markdown takes as text, on one line."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", " ".join(text.split()))
-
-
-def _code(text: str) -> str:
-    """Text for inside backticks, on one line."""
-    return " ".join(text.split()).replace("`", "'").replace("|", r"\|")

@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from resurgence_gate.report.doses import bar, crossing_in_short, curve_name, from_first_to_last
 from resurgence_gate.report.tables import (
     Column,
     Table,
@@ -31,6 +32,8 @@ def print_report(report: GateReport, console: Console) -> None:
     """Print the tables and the verdict; what beyond that is of interest stands in the files."""
     for table in erased_tables(report):
         console.print(_table(table, report))
+    if report.curves:
+        console.print(_curves(report, ascii_only=console.options.ascii_only))
     console.print(_verdict(report, console))
 
 
@@ -83,6 +86,23 @@ def _judgement(column: Column) -> Text:
     if column.judgement is None:
         return Text("-", style="dim")
     return Text(column.judgement, style=_JUDGEMENT_STYLE[column.judgement])
+
+
+def _curves(report: GateReport, *, ascii_only: bool) -> RenderableType:
+    """A line for each fine-tune and replicate."""
+    grid = RichTable.grid(padding=(0, 2, 0, 0))
+    for curve in report.curves:
+        crossed = (
+            "" if curve.crossed_at is None else "red" if curve.crossed_surely_at is not None else "yellow"
+        )
+        grid.add_row(
+            Text(f" {curve_name(curve, report.curves)}"),
+            Text(bar(curve, ascii_only=ascii_only), style=crossed),
+            Text(from_first_to_last(curve)),
+            Text(crossing_in_short(curve), style="dim"),
+        )
+    title = Text("Dose curve, erased concepts seen from the first dose to the last", style="bold")
+    return Group(title, grid, Text(""))
 
 
 def _verdict(report: GateReport, console: Console) -> RenderableType:

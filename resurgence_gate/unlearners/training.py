@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from resurgence_gate.diffusion.determinism import deterministic
 from resurgence_gate.errors import MeasurementError
 from resurgence_gate.execution.interface import Progress
 
@@ -95,18 +93,3 @@ class Training:
                 tensor.copy_(state[f"kept.{name}"])
         with safe_open(scratch / _STATE, framework="pt") as opened:
             return int(opened.metadata()["step"])
-
-
-@contextmanager
-def deterministic() -> Iterator[None]:
-    """The same seed, device and versions give the same weights, also on a GPU; for the length of the block."""
-    before: tuple[Any, ...] = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])

@@ -128,6 +128,52 @@ class Ledger:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DosePoint:
+    """One look along a fine-tune: what is seen of all concepts together after `dose` steps of it.
+
+    None: not measured, or not on all the pictures that the policy asks for. Nothing is put in its place.
+    """
+
+    dose: int  # optimizer steps; 0: what the fine-tune starts from
+    erased: Rate | None
+    retained: Rate | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptCurve:
+    """One erased concept along a fine-tune: a rate for each point of the curve, None where it was not measured."""
+
+    concept: str
+    rates: tuple[Rate | None, ...]
+    crossed_at: int | None  # as of `DoseCurve`
+    crossed_surely_at: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoseCurve:
+    """One fine-tune and replicate: what comes back as it goes on, and the dose at which the limit is crossed.
+
+    Crossings are told at measured doses alone; between a dose below the limit and the next one, the limit was
+    crossed somewhere. `decision/curves.py` says how they are found.
+    """
+
+    probe: str  # `chain/link` for the link of a chain
+    replicate: int
+    follows: str | None  # the link that it goes on from; None: from the suspect
+    offset: int  # steps of the links before it: a point lies at offset + dose on the axis of the chain
+    limit: float  # RG102's max_rate_after
+    points: tuple[DosePoint, ...]  # dose 0 first, then every dose of the policy
+    crossed_at: int | None  # the first dose with a rate above the limit; 0: already before; None: never
+    crossed_surely_at: int | None  # the first dose with a lower bound above it
+    worst: ConceptCurve | None  # only where the policy asks RG102 of each concept
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Doses at which the erased concepts were not measured."""
+        return tuple(point.dose for point in self.points if point.erased is None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """What one rule says about one concept, probe and dose; `statement` is a plain sentence with its numbers."""
 
@@ -169,6 +215,16 @@ class Provenance:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DetectorUsed:
+    """Who judged the pictures of the erased or of the retained concepts."""
+
+    asked_about: str  # "erased" or "retained"
+    kind: str
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class GateReport:
     """The one product of `check`; every report, exit code and attestation is rendered from it."""
 
@@ -177,8 +233,8 @@ class GateReport:
     suspect_ref: str
     suspect_digest: str
     reference_digest: str
-    detector: str
-    detector_digest: str
+    detectors: tuple[DetectorUsed, ...]
     ledger: Ledger
+    curves: tuple[DoseCurve, ...]  # every fine-tune x replicate
     decision: Decision
     provenance: Provenance

@@ -48,6 +48,10 @@ class FakeHub:
                 return commit, folder
         return None
 
+    def routed(self, path: str) -> str:
+        """Under what path to look for the answer: its own."""
+        return path
+
     @contextmanager
     def serve(self) -> Iterator[FakeHub]:
         """Answer at `endpoint` until the end of the block."""
@@ -95,6 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.tokens.append(self.headers.get("Authorization", ""))
         if self.hub.status is not None:
             return self._error(self.hub.status, self.hub.error_code)
+        path = self.hub.routed(path)
         for pattern, answer in (
             (r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", self._info),
             (r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", self._tree),

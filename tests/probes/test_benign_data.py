@@ -1,9 +1,11 @@
 """Laws of the benign data set."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from resurgence_gate.probes.benign_data import select_clean
-from resurgence_gate.vocabulary import Detection, Draw, Outcome, Sample, names
+from resurgence_gate.vocabulary import Outcome, names
 
 
 @pytest.mark.parametrize(
@@ -22,33 +24,71 @@ from resurgence_gate.vocabulary import Detection, Draw, Outcome, Sample, names
 )
 def test_captions_are_matched_word_by_word(caption, found):
     assert any(names(concept, caption) for concept in ("cat", "tropical fish")) is found
+    _, contamination = select(["one", caption], forbidden=["cat", "tropical fish"])
+    assert contamination.by_caption == found
 
 
-def detection(i, *, prompt="a photo of a dog", outcome=Outcome.PRESENT, seen="dog"):
-    sample = Sample(draw=Draw(concept="dog", prompt=prompt, seed=i), digest=str(i))
-    return Detection(sample=sample, detector="d", outcome=outcome, score=0.9, seen=seen)
+def select(captions, outcomes=None, *, forbidden=("cat",), held_out=0.2, seed=0):
+    keys = [(f"key{i // 64}", i % 64) for i in range(len(captions))]
+    outcomes = outcomes or [Outcome.ABSENT] * len(captions)
+    return select_clean(keys, captions, outcomes, forbidden, held_out=held_out, seed=seed)
+
+
+def rows_of(data):
+    return [int(key[3:]) * 64 + row for key, part in data.parts for row in part]
 
 
 def test_what_is_contaminated_or_unjudged_is_dropped_and_counted():
-    detections = [
-        *(detection(i) for i in range(10)),
-        detection(10, prompt="a cat"),
-        detection(11, seen="cat", outcome=Outcome.ABSENT),
-        detection(12, outcome=Outcome.UNDETERMINED, seen=None),
+    captions = [
+        *(f"a dog, {i}" for i in range(10)),
+        "a cat",
+        "a fluffy kitty",
+        "a dog",
+        "a dog",
+        "Felix, a cat",
     ]
-    keys = [("key", i) for i in range(13)]
-    data, contamination = select_clean(keys, detections, ["cat"], held_out=0.2, seed=0)
-    assert (contamination.by_caption, contamination.by_picture, contamination.undetermined) == (1, 1, 1)
-    assert contamination.total == 13
-    rows = [row for _, part in data.parts for row in part]
-    assert sorted(rows) == list(range(10))
-    assert len(data.captions) == 10
+    outcomes = [Outcome.ABSENT] * 12 + [Outcome.PRESENT, Outcome.UNDETERMINED, Outcome.PRESENT]
+    data, contamination = select(captions, outcomes, forbidden=["cat", "kitty"])
+    assert (contamination.by_caption, contamination.by_picture, contamination.undetermined) == (3, 1, 1)
+    assert contamination.total == 15
+    assert sorted(rows_of(data)) == list(range(10))
     assert data.held_out == 2
 
 
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a dog", "a cat", "kitten"]), st.sampled_from(list(Outcome))), max_size=150
+    ),
+    st.integers(0, 9),
+)
+def test_every_picture_is_kept_or_counted_once(pictures, seed):
+    captions, outcomes = [c for c, _ in pictures], [o for _, o in pictures]
+    data, found = select(captions, outcomes, forbidden=["cat", "kitten"], seed=seed)
+    kept = [i for i, (c, o) in enumerate(pictures) if c == "a dog" and o is Outcome.ABSENT]
+    assert sorted(rows_of(data)) == kept
+    assert len(data.captions) == len(kept)
+    assert (
+        found.by_caption + found.by_picture + found.undetermined + len(kept) == found.total == len(pictures)
+    )
+
+
 def test_captions_stay_with_their_pictures():
-    detections = [detection(i, prompt=f"dog {i}") for i in range(130)]
-    keys = [(f"key{i // 64}", i % 64) for i in range(130)]
-    data, _ = select_clean(keys, detections, ["cat"], held_out=0.1, seed=3)
-    flat = [(key, row) for key, part in data.parts for row in part]
-    assert [f"dog {int(key[3:]) * 64 + row}" for key, row in flat] == list(data.captions)
+    captions = [f"dog {i}" for i in range(130)]
+    data, _ = select(captions, held_out=0.1, seed=3)
+    assert [f"dog {i}" for i in rows_of(data)] == list(data.captions)
+    assert list(data.captions) != captions
+    assert select(captions, held_out=0.1, seed=3)[0] == data
+    assert select(captions, held_out=0.1, seed=4)[0] != data
+
+
+def test_all_contaminated_leaves_nothing_to_train_on():
+    data, contamination = select(["a cat"] * 5)
+    assert not data.trainable
+    assert contamination.by_caption == 5
+
+
+def test_a_caption_or_an_outcome_too_few_is_no_data_set():
+    with pytest.raises(ValueError, match="zip"):
+        select_clean([("k", 0), ("k", 1)], ["a"], [Outcome.ABSENT] * 2, [], held_out=0.1, seed=0)
+    with pytest.raises(ValueError, match="zip"):
+        select_clean([("k", 0), ("k", 1)], ["a", "b"], [Outcome.ABSENT], [], held_out=0.1, seed=0)

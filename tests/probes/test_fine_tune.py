@@ -5,60 +5,29 @@ import pickle
 import shutil
 import subprocess
 import sys
+import weakref
 from contextlib import contextmanager
 
 import pytest
 import torch
-import torch.nn.functional as F
+from fakes.fine_tunes import ATTENTION, FULL, LORA
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from resurgence_gate.checkpoints.pipeline import load_model, load_unet
-from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.diffusion.attention import CROSS_ATTENTION, select
-from resurgence_gate.diffusion.sampling import predict
 from resurgence_gate.errors import MeasurementError, ResourceError, UsageError
 from resurgence_gate.execution.interface import SilentProgress
-from resurgence_gate.policy.schema import CrossAttentionFineTune, FullFineTune, LoraFineTune
+from resurgence_gate.probes import encoded as encoding
 from resurgence_gate.probes import fine_tune as fine_tuning
 from resurgence_gate.probes import run as publishing
+from resurgence_gate.probes.encoded import encoded, encoded_key
 from resurgence_gate.probes.fine_tune import _Run
-from resurgence_gate.probes.interface import BenignSet, FineTuneTask
+from resurgence_gate.probes.interface import BenignSet
 from resurgence_gate.probes.run import fine_tune, task_key
 from resurgence_gate.store.folder import Store
-from resurgence_gate.store.keys import content_key
 from resurgence_gate.store.manifest import _known_whole
 from resurgence_gate.store.versions import made_with
-from resurgence_gate.testing import tiny_model_folder
-from resurgence_gate.vocabulary import Folder
-
-COMMON = {"name": "p", "lr": 1e-2, "weight_decay": 0.01, "batch": 2, "doses": (2, 4), "replicates": 1}
-FULL = FullFineTune(kind="full", **COMMON)
-ATTENTION = CrossAttentionFineTune(kind="cross-attention", **COMMON)
-LORA = LoraFineTune(
-    kind="lora", rank=2, alpha=2.0, target_modules=("to_q", "to_k", "to_v", "to_out.0"), **COMMON
-)
-
-
-@pytest.fixture
-def task(tmp_path):
-    store, key = Store(tmp_path / "store"), content_key({"pictures": 1})
-    pixels = torch.randint(256, (6, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    with store.create(key) as folder:
-        save_file({"pixels": pixels}, folder / "pictures.safetensors")
-    checkpoint = resolve(Folder(path=tiny_model_folder(tmp_path / "model")))
-    captions = tuple(f"a photo of a {c}" for c in ("dog", "deer", "frog") * 2)
-    data = BenignSet(parts=((key, tuple(range(6))),), captions=captions, held_out=2)
-    return FineTuneTask(
-        checkpoint=checkpoint,
-        probe=FULL,
-        replicate=0,
-        seed=1,
-        data=data,
-        store=store.root,
-        device="cpu",
-        dtype="float32",
-    )
 
 
 def run(task):
@@ -133,7 +102,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(task, probe, tmp_path):
         def __exit__(self, *_):
             return None
 
-        def __call__(self, n=1):
+        def __call__(self, n=1, note=""):
             self.steps += n
             if self.steps >= 3:
                 raise KeyboardInterrupt
@@ -145,19 +114,6 @@ def test_a_killed_run_goes_on_to_the_same_weights(task, probe, tmp_path):
     assert resumed.health == expected.health
     a, b = weights(resumed, 4), weights(expected, 4)
     assert all(torch.equal(a[k], b[k]) for k in a)
-
-
-def test_the_loss_is_that_of_diffusers_example(task, tmp_path):
-    run_ = _Run(task, tmp_path, lambda n=1: None)
-    rows, t = torch.tensor([0, 3]), torch.tensor([100, 900])
-    noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    z = run_.latents[0, rows]
-    model = load_model(task.checkpoint, device=torch.device("cpu"), dtype=torch.float32)
-    alphas = model.scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
-    noisy = alphas.sqrt() * z + (1 - alphas).sqrt() * noise
-    predicted = predict(model.unet, noisy, t, run_.context[rows])
-    expected = F.mse_loss(predicted, noise)
-    assert torch.isclose(run_._losses(z, rows, t, noise).mean(), expected, atol=1e-5)
 
 
 class Killed(BaseException):
@@ -310,7 +266,7 @@ def test_a_full_disk_in_training_is_worth_retrying(task, monkeypatch):
     def full(*arguments, **options):
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("resurgence_gate.probes.fine_tune.save_file", full)
+    monkeypatch.setattr("resurgence_gate.probes.doses.save_file", full)
     with pytest.raises(ResourceError, match="disk is full"):
         run(task)
 
@@ -333,3 +289,104 @@ def test_the_held_out_loss_is_measured_before_and_after(task):
     assert first.loss_before == last.loss_before
     assert len(last.loss_after) == 2
     assert last.weight_change > first.weight_change > 0
+
+
+def silent(n=1, note=""):
+    return None
+
+
+def three_steps(run_):
+    for step in range(3):
+        run_._step(step)
+    return {k: p.detach().clone() for k, p in run_.trained.items()}
+
+
+@pytest.mark.parametrize("probe", [FULL, LORA], ids=lambda p: p.kind)
+def test_activations_that_are_computed_again_give_the_same_numbers(task, tmp_path, probe):
+    task = dataclasses.replace(task, probe=probe)
+    kept, again = (_Run(task, tmp_path, silent) for _ in range(2))
+    again.unet.enable_gradient_checkpointing()
+    assert same(three_steps(kept), three_steps(again))
+
+
+def test_bfloat16_computes_with_weights_in_float32(task, tmp_path):
+    full, half = (
+        _Run(dataclasses.replace(task, dtype=dtype), tmp_path, silent) for dtype in ("float32", "bfloat16")
+    )
+    weights_, rounded = three_steps(full), three_steps(half)
+    assert {w.dtype for w in rounded.values()} == {torch.float32}
+    assert {v.dtype for s in half.optimizer.state.values() for v in s.values()} == {torch.float32}
+    moved = [(rounded[k] - weights_[k]).abs().max() for k in weights_]
+    assert 0 < max(moved) < 3 * 2 * task.probe.lr
+
+
+@pytest.mark.parametrize("probe", [FULL, ATTENTION, LORA], ids=lambda p: p.kind)
+def test_the_encoders_are_gone_when_training_begins(task, tmp_path, monkeypatch, probe):
+    seen = []
+
+    def watched(*arguments, **options):
+        model = load_model(*arguments, **options)
+        seen.extend(weakref.ref(part) for part in (model, model.vae, *model.text_encoders))
+        return model
+
+    monkeypatch.setattr(fine_tuning, "load_model", watched)
+    run_ = _Run(dataclasses.replace(task, probe=probe), tmp_path, silent)
+    assert len(seen) == 3
+    assert [ref() for ref in seen] == [None] * 3  # at once, without a garbage collector's help
+    assert run_.data.latents.shape == (2, 6, 4, 8, 8)
+
+
+def test_pictures_are_encoded_once_for_all_probes_and_suspects(task, tmp_path, monkeypatch):
+    run(task)
+    first = load_file(Store(task.store).require(encoded_key(task)) / "encoded.safetensors")
+    monkeypatch.setattr(encoding, "encode_pictures", lambda *_: pytest.fail("encoded twice"))
+    probed = run(dataclasses.replace(task, probe=LORA))
+    suspect = dataclasses.replace(task, checkpoint=probed.last)  # another UNet, the same encoders
+    assert encoded_key(suspect) == encoded_key(task)
+    run(suspect)
+    assert first["states"].shape[0] == 3  # one row for each distinct caption
+
+
+def test_other_pictures_captions_or_encoders_are_encoded_anew(task):
+    data = task.data
+    (key, rows), files = data.parts[0], task.checkpoint.files
+    changed = tuple((n, "0" * 64 if n.startswith("vae/") else s) for n, s in files)
+    others = [
+        dataclasses.replace(task, data=dataclasses.replace(data, parts=((key, rows[::-1]),))),
+        dataclasses.replace(task, data=dataclasses.replace(data, captions=data.captions[::-1])),
+        dataclasses.replace(task, checkpoint=dataclasses.replace(task.checkpoint, files=changed)),
+    ]
+    assert len({encoded_key(t) for t in (task, *others)}) == 4
+
+
+def test_encoded_pictures_are_those_of_the_model(task):
+    model = load_model(task.checkpoint, device=torch.device("cpu"), dtype=torch.float32)
+    data = encoded(task, model, silent)
+    pixels = load_file(Store(task.store).require(task.data.parts[0][0]) / "pictures.safetensors")["pixels"]
+    for side, pictures in enumerate((pixels, pixels.flip(-1))):
+        expected = model.vae.encode(pictures.float() / 127.5 - 1).latent_dist.mean
+        expected = expected * model.vae.config.scaling_factor
+        assert torch.allclose(data.latents[side], expected, atol=1e-5)
+    captions = data.captions_of(torch.tensor([4, 0])).states
+    expected = model.embed([task.data.captions[4], task.data.captions[0]]).states
+    assert torch.allclose(captions, expected, atol=1e-5)
+
+
+def test_the_loss_is_told_with_every_step(task):
+    notes = []
+
+    class Told(SilentProgress):
+        @contextmanager
+        def stage(self, name, total):
+            yield lambda n=1, note="": notes.append(note)
+
+    fine_tune(task, Told())
+    assert sum(note.startswith("loss ") for note in notes) == 4
+    assert notes[0] == "encoding picture 1 of 6"
+
+
+def test_a_loss_that_is_not_finite_is_told_at_once(task, tmp_path):
+    run_ = _Run(task, tmp_path, silent)
+    run_.data.latents.fill_(float("nan"))
+    with pytest.raises(MeasurementError, match="diverged within 1 steps"):
+        run_._step(0)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from resurgence_gate.decision.curves import first_above
+from resurgence_gate.report.tables import pool
 from resurgence_gate.vocabulary import (
     Arm,
     Contamination,
     Decision,
+    DetectorUsed,
+    DoseCurve,
+    DosePoint,
     Finding,
     GateReport,
     Interval,
@@ -21,6 +26,11 @@ from resurgence_gate.vocabulary import (
 
 ERASED, RETAINED, PICTURES = ("automobile", "ship", "oil | rig"), ("cat", "truck"), 40
 DOSES = (("full", 50), ("full", 100), ("lora", 100))
+LIMIT = 0.1
+DETECTORS = tuple(
+    DetectorUsed(asked_about=group, kind="clip-zero-shot", name="clip-zero-shot pocket:clip", digest="4" * 64)
+    for group in ("erased", "retained")
+)
 _AFTER = {
     Verdict.PASS: {"automobile": (0, 0, 0), "ship": (0, 1, 0), "oil | rig": (0, 0, 0)},
     Verdict.FAIL: {"automobile": (9, 30, 4), "ship": (20, 38, 11), "oil | rig": (2, 17, 1)},
@@ -39,15 +49,16 @@ _JUDGEMENT = {
 
 
 def example(verdict: Verdict) -> GateReport:
+    ledger = _ledger(verdict)
     return GateReport(
         policy_name="small",
         policy_digest="1" * 64,
         suspect_ref=f"pocket:{verdict.lower()}",
         suspect_digest="2" * 64,
         reference_digest="3" * 64,
-        detector_digest="4" * 64,
-        detector="clip-zero-shot pocket:clip",
-        ledger=_ledger(verdict),
+        detectors=DETECTORS,
+        ledger=ledger,
+        curves=_curves(ledger),
         decision=_decision(verdict),
         provenance=Provenance(
             tool_version="0.1.0",
@@ -68,8 +79,7 @@ def unmeasured() -> GateReport:
         suspect_ref="org/model",
         suspect_digest="2" * 64,
         reference_digest="3" * 64,
-        detector_digest="4" * 64,
-        detector="clip-zero-shot pocket:clip",
+        detectors=DETECTORS,
         ledger=Ledger(
             erased=ERASED,
             retained=RETAINED,
@@ -85,6 +95,7 @@ def unmeasured() -> GateReport:
             probes=(),
             contamination=None,
         ),
+        curves=(),
         decision=Decision(
             verdict=Verdict.INCONCLUSIVE, findings=(), decided_by=(), sentence="nothing was measured."
         ),
@@ -138,6 +149,55 @@ def _ledger(verdict: Verdict) -> Ledger:
             for arm in arms
         ),
         contamination=Contamination(by_caption=0, by_picture=2, undetermined=1, total=80),
+    )
+
+
+def _curves(ledger: Ledger) -> tuple[DoseCurve, ...]:
+    """One a probe; its looks lie in the ledger in the order of the doses."""
+    kept = dict(ledger.retained_after)
+    start = DosePoint(
+        dose=0, erased=pool(ledger.before.values()), retained=pool(ledger.retained_before.values())
+    )
+    return tuple(
+        curve(
+            probe,
+            (
+                start,
+                *(
+                    DosePoint(
+                        dose=dose,
+                        erased=pool(r.after for r in ledger.after if (r.probe, r.dose) == (probe, dose)),
+                        retained=pool(kept[Arm(probe=probe, dose=dose)].values()),
+                    )
+                    for name, dose in DOSES
+                    if name == probe
+                ),
+            ),
+        )
+        for probe in dict.fromkeys(name for name, _ in DOSES)
+    )
+
+
+def curve(
+    probe: str,
+    points: tuple[DosePoint, ...],
+    *,
+    replicate: int = 0,
+    follows: str | None = None,
+    offset: int = 0,
+    limit: float = LIMIT,
+) -> DoseCurve:
+    at, surely = first_above(limit, [(point.dose, point.erased) for point in points])
+    return DoseCurve(
+        probe=probe,
+        replicate=replicate,
+        follows=follows,
+        offset=offset,
+        limit=limit,
+        points=points,
+        crossed_at=at,
+        crossed_surely_at=surely,
+        worst=None,
     )
 
 

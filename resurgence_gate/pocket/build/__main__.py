@@ -19,6 +19,7 @@ from resurgence_gate.checkpoints.published import name_as_published
 from resurgence_gate.pocket.build.art import fetch
 from resurgence_gate.pocket.build.detectors import train_classifier, train_clip
 from resurgence_gate.pocket.build.erase import erase
+from resurgence_gate.pocket.build.q16 import train_q16
 from resurgence_gate.pocket.build.text import train_text_encoder
 from resurgence_gate.pocket.build.unet import new_scheduler, train_unet
 from resurgence_gate.pocket.build.vae import train_vae
@@ -55,6 +56,7 @@ def build(scratch: Path, out: Path) -> None:
             dirs_exist_ok=True,
             ignore=shutil.ignore_patterns("done"),
         )
+    train_q16(vae, scratch, out / "detectors" / "q16")
     erase(out)
 
 

@@ -1,4 +1,4 @@
-"""The erased models of the pocket world: the same twenty concepts by every method.
+"""The erased models of the pocket world: the same twenty concepts by every method, and those of the four tasks by two.
 
     python -m resurgence_gate.pocket.build.erase NAME ...
 
@@ -8,7 +8,7 @@ makes single ones anew; each takes from a second (uce) to some minutes (sdd).
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +18,14 @@ from resurgence_gate.checkpoints.pipeline import load_model
 from resurgence_gate.checkpoints.pocket import pocket_folder
 from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.execution.interface import SilentProgress
-from resurgence_gate.pocket.recipes import ERASED, POCKET_RECIPES, SEED, pocket_uce
+from resurgence_gate.pocket.recipes import ERASED, POCKET_RECIPES, SEED, TASKS, pocket_esd, pocket_uce
 from resurgence_gate.unlearners.interface import Recipe
 from resurgence_gate.vocabulary import Folder
 
-MODELS: dict[str, Callable[[tuple[str, ...]], Recipe]] = POCKET_RECIPES | {
-    "uce-strong": lambda concepts: replace(pocket_uce(concepts), erase_scale=100.0),
+MODELS: dict[str, Recipe] = {name: recipe(ERASED) for name, recipe in POCKET_RECIPES.items()} | {
+    "uce-strong": replace(pocket_uce(ERASED), erase_scale=100.0),
+    "esd-tasks": pocket_esd(TASKS),
+    "uce-tasks": pocket_uce(TASKS),
 }
 
 
@@ -32,7 +34,7 @@ def erase(models: Path, names: Collection[str] = tuple(MODELS)) -> None:
     base = resolve(Folder(path=models / "base"))
     model = load_model(base, device=torch.device("cpu"), dtype=torch.float32)
     for name in names:
-        unlearned = MODELS[name](ERASED).unlearn(model, seed=SEED, progress=SilentProgress())
+        unlearned = MODELS[name].unlearn(model, seed=SEED, progress=SilentProgress())
         unlearned.save(models / f"{name}.safetensors", base_digest=base.digest)
         print(f"{name}: {len(unlearned.tensors)} tensors", flush=True)
 
