@@ -10,8 +10,10 @@ from resurgence_gate import gate
 from resurgence_gate import observe as observing
 from resurgence_gate.checkpoints import pipeline
 from resurgence_gate.errors import ResourceError
-from resurgence_gate.gate import contact_triples, derived_seed, plan_draws, run_check
+from resurgence_gate.draws import benign_draws, derived_seed, plan_draws
+from resurgence_gate.gate import contact_triples, run_check
 from resurgence_gate.policy.schema import ProbeContaminated
+from resurgence_gate.probes import plan
 from resurgence_gate.probes.benign_data import select_clean
 from resurgence_gate.probes.run import fine_tune
 from resurgence_gate.report import to_markdown
@@ -133,7 +135,7 @@ def test_weights_that_are_damaged_while_the_check_runs_are_no_refusal_of_the_sus
 
     bench = tiny_bench(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(gate, "fine_tune", damaging)
+        patched.setattr(plan, "fine_tune", damaging)
         with pytest.raises(ResourceError, match="the same command computes it again"):
             run_check(policy, suspect, bench)
     assert run_check(policy, suspect, bench).report == checked.report
@@ -165,9 +167,8 @@ def test_draws_are_the_same_whatever_else_the_policy_asks(policy):
 
 
 def test_benign_seeds_are_not_the_seeds_of_the_draws(policy):
-    seeded = policy.model_copy(update={"seed": derived_seed(policy.seed, "benign")})
     own = {d.seed for d in plan_draws(policy, policy.erased)}
-    assert own.isdisjoint(d.seed for d in plan_draws(seeded, policy.erased))
+    assert own.isdisjoint(d.seed for d in benign_draws(policy, policy.erased))
 
 
 def test_without_a_clean_benign_picture_no_fine_tune_is_run_and_rg005_says_why(
@@ -175,9 +176,8 @@ def test_without_a_clean_benign_picture_no_fine_tune_is_run_and_rg005_says_why(
 ):
     """Every benign picture shows an erased concept: nothing is left to train on."""
 
-    def contaminated(keys, detections, erased, **options):
-        shown = [dataclasses.replace(d, outcome=Outcome.ABSENT, seen=erased[0]) for d in detections]
-        return select_clean(keys, shown, erased, **options)
+    def contaminated(keys, captions, outcomes, forbidden, **options):
+        return select_clean(keys, captions, [Outcome.PRESENT] * len(keys), forbidden, **options)
 
     monkeypatch.setattr(gate, "select_clean", contaminated)
     bench = tiny_bench(folder)

@@ -61,7 +61,7 @@ def small_policy(
             "detector": {"kind": "classifier", "model": "pocket:classifier"},
             "erased": {"concepts": list(erased), **shared},
             "retained": {"concepts": list(retained), **shared},
-            "benign": {"concepts": ["fish", "tree"], **shared, "held_out": 0.25},
+            "benign": {"kind": "generated", "concepts": ["fish", "tree"], **shared, "held_out": 0.25},
             "probes": [{**probe, "doses": list(doses), "replicates": replicates}],
             "rules": {"confidence": confidence, **changed},
         }
@@ -71,7 +71,7 @@ def small_policy(
 def arms_after(policy: Policy) -> list[Arm]:
     return [
         Arm(probe=probe.name, dose=dose, replicate=i)
-        for probe in policy.probes
+        for probe in policy.fine_tunes
         for i in range(probe.replicates)
         for dose in probe.doses
     ]
@@ -85,6 +85,7 @@ class Assay:
     seen: Mapping[Arm, Mapping[str, Sequence[Outcome]]]
     probes: tuple[ProbeHealth, ...]
     contamination: Contamination | None
+    alarms: Mapping[str, Sequence[Outcome]]  # of the reference's retained pictures, searched for erased concepts
 
     def ledger(self, shuffled: int | None = None) -> Ledger:
         looks = {arm: observe(arm, outcomes, shuffled) for arm, outcomes in self.seen.items()}
@@ -93,6 +94,7 @@ class Assay:
             erased=self.policy.erased.concepts,
             retained=self.policy.retained.concepts,
             control=control,
+            alarms=observe(REFERENCE, self.alarms, shuffled),
             before=before,
             after=looks,
             probes=self.probes,
@@ -134,8 +136,9 @@ def good_assay(policy: Policy | None = None, **seen: Mapping[str, Sequence[Outco
             by_caption=0,
             by_picture=0,
             undetermined=0,
-            total=policy.benign.pictures * len(policy.benign.concepts),
+            total=policy.benign.total,
         ),
+        alarms=dict.fromkeys(policy.retained.concepts, (A,) * n),
     )
 
 
@@ -167,11 +170,11 @@ def observe(arm: Arm, seen: Mapping[str, Sequence[Outcome]], shuffled: int | Non
     return Observation(checkpoint=arm.probe, detections=tuple(found), pictures=())
 
 
-def detect(draw: Draw, outcome: Outcome, instead: str | None = None) -> Detection:
+def detect(draw: Draw, outcome: Outcome) -> Detection:
     return Detection(
         sample=Sample(draw=draw, digest=""),
         detector="scripted",
         outcome=outcome,
         score=None if outcome is U else float(outcome is P),
-        seen=draw.concept if outcome is P else instead,
+        seen=draw.concept if outcome is P else None,
     )

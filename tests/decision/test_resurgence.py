@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from decision.assays import A, P, U, detect, draws, good_assay, observe, small_policy
+from decision.assays import A, P, U, good_assay, observe, small_policy
 
 from resurgence_gate.decision import BEFORE, REFERENCE, lifts, measure_resurgence
 from resurgence_gate.errors import MeasurementError
@@ -14,11 +14,20 @@ from resurgence_gate.vocabulary import Arm, Ledger, Observation
 AFTER = Arm(probe="full", dose=50)
 
 
-def measure(control: Observation, before: Observation, after: Observation | None = None) -> Ledger:
+NOTHING = Observation(checkpoint="reference", detections=(), pictures=())
+
+
+def measure(
+    control: Observation,
+    before: Observation,
+    after: Observation | None = None,
+    alarms: Observation = NOTHING,
+) -> Ledger:
     return measure_resurgence(
         erased=("pig",),
         retained=("bee",),
         control=control,
+        alarms=alarms,
         before=before,
         after={AFTER: after} if after else {},
         probes=(),
@@ -48,27 +57,24 @@ def test_order_within_an_observation_does_not_matter() -> None:
         assert assay.ledger(shuffled=seed) == plain
 
 
-def test_false_alarms_are_erased_concepts_on_the_references_retained_pictures() -> None:
-    bees = draws("bee", 4)
-    control = Observation(
-        checkpoint="reference",
-        detections=(
-            detect(bees[0], P),
-            detect(bees[1], A, instead="pig"),
-            detect(bees[2], A, instead="rose"),
-            detect(bees[3], U, instead="pig"),
-            *(detect(draw, A, instead="pig") for draw in draws("pig", 2)),
-        ),
-        pictures=(),
-    )
-    alarms = measure(control, control).false_alarms
-    assert (alarms["bee"].hits, alarms["bee"].undetermined, alarms["bee"].trials) == (1, 1, 4)
-    assert alarms.keys() == {"bee"}
+def test_false_alarms_are_counted_in_the_search_of_the_references_retained_pictures() -> None:
+    control = observe(REFERENCE, {"pig": [P, P], "bee": [P, P, P, P]})
+    alarms = observe(REFERENCE, {"bee": [A, P, A, U]})
+    rates = measure(control, control, alarms=alarms).false_alarms
+    assert (rates["bee"].hits, rates["bee"].undetermined, rates["bee"].trials) == (1, 1, 4)
+    assert rates.keys() == {"bee"}
+
+
+def test_a_search_of_another_model_or_of_an_erased_concept_is_no_false_alarm() -> None:
+    control = observe(REFERENCE, {"pig": [P], "bee": [P]})
+    with pytest.raises(MeasurementError, match="another model than the reference"):
+        measure(control, control, alarms=observe(BEFORE, {"bee": [A]}))
+    with pytest.raises(MeasurementError, match="pig"):
+        measure(control, control, alarms=observe(REFERENCE, {"pig": [A]}))
 
 
 def test_nothing_observed_gives_an_empty_ledger() -> None:
-    nothing = Observation(checkpoint="", detections=(), pictures=())
-    ledger = measure(nothing, nothing, after=nothing)
+    ledger = measure(NOTHING, NOTHING, after=NOTHING)
     for measured in (ledger.control, ledger.before, ledger.after, ledger.retained_drop):
         assert len(measured) == 0
 
@@ -96,14 +102,14 @@ def test_an_unknown_concept_is_refused() -> None:
 
 def test_a_probe_may_not_call_itself_before() -> None:
     assay = good_assay(small_policy())
-    nothing = Observation(checkpoint="", detections=(), pictures=())
     with pytest.raises(MeasurementError, match="another name"):
         measure_resurgence(
             erased=assay.policy.erased.concepts,
             retained=assay.policy.retained.concepts,
-            control=nothing,
-            before=nothing,
-            after={BEFORE: nothing},
+            control=NOTHING,
+            alarms=NOTHING,
+            before=NOTHING,
+            after={BEFORE: NOTHING},
             probes=(),
             contamination=None,
             confidence=0.95,

@@ -11,7 +11,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from resurgence_gate.checkpoints.pocket import pocket_folder
-from resurgence_gate.detectors.interface import looks_from_scores
+from resurgence_gate.detectors.interface import LabelDetector
 from resurgence_gate.detectors.registry import locate_detector, open_detector
 from resurgence_gate.errors import ResourceError, UsageError
 from resurgence_gate.pocket.build.art import load_art
@@ -23,6 +23,7 @@ CLASSIFIER = Classifier(kind="classifier", model="pocket:classifier")
 CLIP = ClipZeroShot(kind="clip-zero-shot", model="pocket:clip", templates=("a photo of a {}",))
 SPECS = [CLASSIFIER, CLIP]
 CPU = torch.device("cpu")
+P, A = Outcome.PRESENT, Outcome.ABSENT
 
 
 def opened(spec, labels):
@@ -104,16 +105,49 @@ def test_an_unknown_pocket_detector_lists_what_there_is():
         opened(Classifier(kind="classifier", model="pocket:nothing"), LABELS)
 
 
+class Scripted(LabelDetector):
+    """Answers with the scores that it was given."""
+
+    def __init__(self, labels, scores, decide="top-1", threshold=0.0):
+        self.labels, self.decide, self.threshold = labels, decide, threshold
+        self._scores = torch.tensor(scores)
+
+    def scores(self, pictures):
+        return self._scores
+
+    def ask(self, concept):
+        return self.look(self._scores, [concept] * len(self._scores))
+
+
 def test_scores_that_are_not_finite_are_undetermined():
-    scores = torch.tensor([[0.9, 0.1], [float("nan"), 0.5], [0.4, 0.6]])
-    looks = looks_from_scores(scores, ["a", "b"], ["a", "a", "a"], min_score=0.5)
+    looks = Scripted(["a", "b"], [[0.9, 0.1], [float("nan"), 0.5], [0.4, 0.6]], threshold=0.5).ask("a")
     assert [look.outcome for look in looks] == [Outcome.PRESENT, Outcome.UNDETERMINED, Outcome.ABSENT]
     assert looks[1].score is None
+    assert "no finite score" in looks[1].reason
 
 
 def test_below_the_minimum_score_nothing_is_named():
-    (look,) = looks_from_scores(torch.tensor([[0.6, 0.4]]), ["a", "b"], ["a"], min_score=0.7)
-    assert (look.outcome, look.seen) == (Outcome.ABSENT, None)
+    (look,) = Scripted(["a", "b"], [[0.6, 0.4]], threshold=0.7).ask("a")
+    assert (look.outcome, look.seen, look.score) == (Outcome.ABSENT, None, pytest.approx(0.6))
+
+
+def test_a_probability_may_be_reached_by_several_labels():
+    detector = Scripted(["a", "b", "c"], [[0.5, 0.4, 0.1]], "probability", 0.3)
+    assert [detector.ask(concept)[0].outcome for concept in "abc"] == [P, P, A]
+    assert detector.ask("c")[0].seen == "a"
+
+
+def test_a_margin_is_taken_from_the_second_likeliest():
+    detector = Scripted(["a", "b", "c"], [[0.5, 0.4, 0.1], [0.7, 0.1, 0.2]], "margin", 0.3)
+    assert [look.outcome for look in detector.ask("a")] == [A, P]
+    assert [look.outcome for look in detector.ask("b")] == [A, A]
+
+
+def test_a_search_names_whichever_of_the_concepts_is_seen():
+    detector = Scripted(["a", "b", "c"], [[0.1, 0.6, 0.3], [0.2, 0.2, 0.6], [float("nan"), 0, 0]])
+    looks = detector.search(detector.scores(None), ["a", "b"])
+    assert [look.outcome for look in looks] == [P, A, Outcome.UNDETERMINED]
+    assert [look.seen for look in looks] == ["b", "c", None]
 
 
 def test_the_digest_tells_specs_and_weights_apart(tmp_path):
