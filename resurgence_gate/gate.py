@@ -32,7 +32,7 @@ from resurgence_gate.observe import (
 from resurgence_gate.policy.schema import GeneratedBenign, Policy
 from resurgence_gate.probes.benign_data import select_clean
 from resurgence_gate.probes.interface import BenignSet, Probed
-from resurgence_gate.probes.plan import fine_tune_all
+from resurgence_gate.probes.plan import Line, fine_tune_all
 from resurgence_gate.store.versions import COMPUTING
 from resurgence_gate.vocabulary import (
     Arm,
@@ -71,7 +71,7 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     alarms = observe_alarms("false alarms", reference, draws, instrument, bench)
     before = observe("before", suspect, draws, instrument, bench)
     data, contamination = prepare_benign(reference, policy, instrument, bench)
-    probed = _fine_tune(suspect, data, policy, bench)
+    probed = fine_tune_lines(policy.lines, suspect, data, policy, bench)
     after = {
         Arm(probe=p.probe, dose=dose, replicate=p.replicate): observe(
             f"after {dose} steps of {p.probe}", checkpoint, draws, instrument, bench
@@ -96,7 +96,7 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
         suspect_ref=suspect.ref,
         suspect_digest=suspect.digest,
         reference_digest=reference.digest,
-        detectors=_detectors(instrument),
+        detectors=detectors_used(instrument),
         ledger=ledger,
         curves=dose_curves(policy, ledger),
         decision=decide(policy, ledger),
@@ -135,11 +135,14 @@ def _benign_pictures(
     return store_captioned(benign, policy.folder, policy.sampler.size, seed, bench.store)
 
 
-def _fine_tune(suspect: Checkpoint, data: BenignSet, policy: Policy, bench: Bench) -> list[Probed]:
+def fine_tune_lines(
+    lines: Sequence[Line], suspect: Checkpoint, data: BenignSet, policy: Policy, bench: Bench
+) -> list[Probed]:
+    """Every line with every replicate; none if no benign picture is left."""
     if not data.trainable:
         return []  # every picture was contaminated, which is for RG005 to say
     return fine_tune_all(
-        policy.lines,
+        lines,
         suspect,
         data,
         seed_of=lambda name, replicate: derived_seed(policy.seed, "probe", name, replicate),
@@ -151,7 +154,8 @@ def _fine_tune(suspect: Checkpoint, data: BenignSet, policy: Policy, bench: Benc
     )
 
 
-def _detectors(instrument: Instrument) -> tuple[DetectorUsed, ...]:
+def detectors_used(instrument: Instrument) -> tuple[DetectorUsed, ...]:
+    """Who judges the pictures of erased and of retained concepts."""
     used = {"erased": instrument.detector, "retained": instrument.witness}
     return tuple(
         DetectorUsed(asked_about=group, kind=located.spec.kind, name=located.name, digest=located.digest)

@@ -9,8 +9,8 @@ from fakes.assay import ERASED, tiny_bench, tiny_policy
 from resurgence_gate import gate
 from resurgence_gate import observe as observing
 from resurgence_gate.checkpoints import pipeline
-from resurgence_gate.errors import ResourceError
 from resurgence_gate.draws import benign_draws, derived_seed, plan_draws
+from resurgence_gate.errors import ResourceError
 from resurgence_gate.gate import contact_triples, run_check
 from resurgence_gate.policy.schema import ProbeContaminated
 from resurgence_gate.probes import plan

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from resurgence_gate.cli import check, policy, toy, unlearn
+from resurgence_gate.cli import calibrate, check, policy, probe, toy, unlearn
 from resurgence_gate.cli.failures import INTERRUPTED, RESUME, USAGE, Terminated, debugging, explain
 from resurgence_gate.cli.verdicts import EXIT_CODES
 
@@ -26,6 +26,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("check", epilog=check.EPILOG)(check.check)
+app.command("calibrate", epilog=calibrate.EPILOG)(calibrate.calibrate)
+app.command("probe", epilog=probe.EPILOG)(probe.probe)
 app.command("unlearn", epilog=unlearn.EPILOG)(unlearn.unlearn)
 app.command("toy", epilog=toy.EPILOG)(toy.toy)
 app.add_typer(policy.app, name="policy")

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from resurgence_gate.cli.options import (
+    Base,
+    Device,
+    Dtype,
+    InDtype,
+    OnDevice,
+    PolicyName,
+    Ref,
+    StoreFolder,
+    make_bench,
+)
+
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from resurgence_gate.gate import Check
     from resurgence_gate.observe import Bench
     from resurgence_gate.vocabulary import GateReport
@@ -21,72 +34,28 @@ Examples:
   resurgence-gate check ./my-model --policy my-policy.yaml --device cuda
   resurgence-gate check esd-ship.safetensors --base CompVis/stable-diffusion-v1-4 --policy object
 \b
-Written to the folder of --out: report.json, report.md and contact-sheet.png (same-seed pictures of the
-reference, and of the checkpoint before and after the fine-tune); error.json if there is no verdict.
+Written to the folder of --out: report.json, report.md, contact-sheet.png (same-seed pictures of the
+reference, and of the checkpoint before and after the fine-tune) and dose-curve.png (what comes back as
+the fine-tune goes on); error.json if there is no verdict.
 \b
 Exit codes: 0 PASS, 10 FAIL, 11 INCONCLUSIVE."""
 
-REPORT = ("report.json", "report.md", "contact-sheet.png")
+REPORT = ("report.json", "report.md", "contact-sheet.png", "dose-curve.png")
 OUT = Path("resurgence-report")
 ERROR = "error.json"
 
 
-class Device(StrEnum):
-    """Where to compute."""
-
-    AUTO = "auto"
-    CUDA = "cuda"
-    MPS = "mps"
-    CPU = "cpu"
-
-
-class Dtype(StrEnum):
-    """In which numbers to compute."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
-
-
 def check(
-    ref: Annotated[
-        str,
-        typer.Argument(
-            metavar="REF",
-            help="org/model[@revision], a diffusers folder, a UNet .safetensors, or pocket:name.",
-            show_default=False,
-        ),
-    ],
-    policy: Annotated[
-        str,
-        typer.Option(
-            "--policy",
-            "-p",
-            metavar="FILE|NAME",
-            help="A policy file, or the name of a shipped one.",
-            show_default=False,
-        ),
-    ],
-    base: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REF", help="The model that a UNet .safetensors belongs to.", show_default=False
-        ),
-    ] = None,
-    device: Annotated[Device, typer.Option(help="Where to compute; auto takes the fastest.")] = Device.AUTO,
-    dtype: Annotated[Dtype, typer.Option(help="In which numbers to compute.")] = Dtype.FLOAT32,
+    ref: Ref,
+    policy: PolicyName,
+    base: Base = None,
+    device: OnDevice = Device.AUTO,
+    dtype: InDtype = Dtype.FLOAT32,
     out: Annotated[
         Path,
         typer.Option("--out", "-o", metavar="DIR", help="Where the report goes; an earlier one is replaced."),
     ] = OUT,
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Where results are kept, to resume and reuse [default: the user's cache folder].",
-            show_default=False,
-        ),
-    ] = None,
+    store: StoreFolder = None,
 ) -> None:
     """Test whether erased concepts come back after a harmless fine-tune.
 
@@ -158,35 +127,13 @@ def discard_earlier(out: Path) -> None:
         try_writing(out)
 
 
-def make_bench(device: Device, dtype: Dtype, store: Path | None) -> Bench:
-    """Where and with what the check is run."""
-    from datetime import UTC, datetime
-
-    from resurgence_gate.cli.device import find_device
-    from resurgence_gate.cli.progress import RichProgress
-    from resurgence_gate.execution import LocalExecutor
-    from resurgence_gate.observe import Bench
-    from resurgence_gate.store import default_store
-
-    place = default_store(store)
-    place.require_writable()
-    return Bench(
-        store=place,
-        device=find_device(device, dtype),
-        dtype=dtype,
-        progress=RichProgress(),
-        executor=LocalExecutor(),
-        now=lambda: datetime.now(UTC),
-    )
-
-
 def write_files(checked: Check, bench: Bench, out: Path) -> list[Path]:
     """The report first, then its pictures."""
-    import io
-
     from resurgence_gate.gate import contact_triples
-    from resurgence_gate.report import write_atomically, write_report
+    from resurgence_gate.report import write_report
     from resurgence_gate.report.contact_sheet import Triple, contact_sheet
+    from resurgence_gate.report.dose_curve import dose_curve
+    from resurgence_gate.report.markdown import PICTURE
     from resurgence_gate.report.tables import headline
 
     written = write_report(checked.report, out)
@@ -196,10 +143,19 @@ def write_files(checked: Check, bench: Bench, out: Path) -> list[Path]:
         title=f"{report.suspect_ref} under policy {report.policy_name}",
         subtitle=headline(report.decision),
     )
+    pictures = {"contact-sheet.png": sheet, PICTURE: dose_curve(report)}
+    return [*written, *(_write_png(picture, out / name) for name, picture in pictures.items())]
+
+
+def _write_png(picture: Image, path: Path) -> Path:
+    import io
+
+    from resurgence_gate.report import write_atomically
+
     png = io.BytesIO()
-    sheet.save(png, format="PNG")
-    write_atomically(out / "contact-sheet.png", png.getvalue())
-    return [*written, out / "contact-sheet.png"]
+    picture.save(png, format="PNG")
+    write_atomically(path, png.getvalue())
+    return path
 
 
 def announce(report: GateReport, written: list[Path]) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resurgence_gate.cli.check import Device
+from resurgence_gate.cli.options import Device
 from resurgence_gate.cli.recipe import Asked, read_asked, recipe_list
 from resurgence_gate.errors import UsageError
 

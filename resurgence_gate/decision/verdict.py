@@ -33,6 +33,13 @@ def decide(policy: Policy, ledger: Ledger) -> Decision:
     )
 
 
+def judge_detectors(policy: Policy, ledger: Ledger) -> tuple[Finding, ...]:
+    """The findings of RG001 and RG002 alone: may a check stand on these detectors?"""
+    case = Case(policy=policy, ledger=ledger)
+    asked = [(rule, claim) for rule in ("RG001", "RG002") for claim in RULES[rule].claims(case)]
+    return tuple(_judge_all(asked, policy.rules.confidence))
+
+
 def _ask_all(case: Case) -> list[tuple[str, Claim]]:
     asked = {rule: RULES[rule].claims(case) for rule in RULES}
     if silent := [rule for rule, claims in asked.items() if not claims]:

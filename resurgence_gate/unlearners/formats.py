@@ -11,9 +11,7 @@ The folder's other parts are copied from the base byte by byte: only the UNet wa
 from __future__ import annotations
 
 import copy
-import json
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -21,15 +19,13 @@ from typing import Any
 
 from torch import Tensor
 
-from resurgence_gate.checkpoints.layout import read_json, unet_weights
 from resurgence_gate.checkpoints.pipeline import DiffusionModel
+from resurgence_gate.checkpoints.pipeline_folder import write_pipeline
 from resurgence_gate.checkpoints.write import write_tensors
 from resurgence_gate.unlearners.interface import UnlearnedCheckpoint
 from resurgence_gate.unlearners.lora import adapter
 from resurgence_gate.unlearners.record import Record
 from resurgence_gate.vocabulary import Checkpoint
-
-INDEX = "model_index.json"
 
 
 class Format(StrEnum):
@@ -71,37 +67,6 @@ def write(
 
 
 def _write_pipeline(tensors: Mapping[str, Tensor], base: Base, place: Path) -> None:
-    root, names = base.checkpoint.root, [name for name, _ in base.checkpoint.files]
-    for name in _unchanged(names):
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / name, place / name)
     edited: Any = copy.deepcopy(base.model.unet)
     edited.load_state_dict(edited.state_dict() | dict(tensors))
-    edited.save_pretrained(place / "unet", safe_serialization=True)
-    # Diffusers adds to its configuration where the base lay on this disk.
-    shutil.copyfile(root / "unet" / "config.json", place / "unet" / "config.json")
-    index = _without_checker(read_json(root / INDEX, where=base.checkpoint.ref))
-    (place / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-
-
-def _unchanged(names: Iterable[str]) -> list[str]:
-    names = list(names)
-    edited = {INDEX, *unet_weights(names), "unet/diffusion_pytorch_model.safetensors.index.json"}
-    return [name for name in names if name not in edited]
-
-
-def _without_checker(index: dict[str, Any]) -> dict[str, Any]:
-    """A model index that leads to no file which a check does not read: the safety checker and its like."""
-    optional = ("safety_checker", "feature_extractor", "image_encoder")
-    without = index | {name: [None, None] for name in optional if name in index}
-    return without | ({"requires_safety_checker": False} if "safety_checker" in index else {})
-
-
-def publish(staged: Path, folder: Path) -> None:
-    """Move a finished pipeline from `staged` into `folder`, its index last: a folder without one is none."""
-    (folder / INDEX).unlink(missing_ok=True)
-    for part in sorted(staged.iterdir(), key=lambda path: path.name == INDEX):
-        target = folder / part.name
-        if target.is_dir():
-            shutil.rmtree(target)
-        part.replace(target)
+    write_pipeline(base.checkpoint, edited, place)

@@ -9,17 +9,18 @@ from typing import Any
 
 import torch
 
+from resurgence_gate.checkpoints.pipeline_folder import INDEX, publish
 from resurgence_gate.checkpoints.ref import PICKLES
 from resurgence_gate.diffusion.attention import CROSS_ATTENTION_KV, SUBSETS, select
 from resurgence_gate.errors import UsageError
 from resurgence_gate.execution.interface import Progress
 from resurgence_gate.store.disk import explained_out
 from resurgence_gate.store.keys import content_key
+from resurgence_gate.store.unfinished import unfinished
 from resurgence_gate.unlearners import lora
-from resurgence_gate.unlearners.formats import INDEX, Base, Format, publish, write
+from resurgence_gate.unlearners.formats import Base, Format, write
 from resurgence_gate.unlearners.interface import Recipe
 from resurgence_gate.unlearners.record import CARD, RECIPE, Record, is_ours
-from resurgence_gate.unlearners.unfinished import unfinished
 
 
 @dataclass(frozen=True, kw_only=True)

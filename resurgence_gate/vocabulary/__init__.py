@@ -12,6 +12,7 @@ from resurgence_gate.vocabulary.concepts import Draw, ErasedConcept, names, plai
 from resurgence_gate.vocabulary.observations import Detection, Observation, Outcome, Sample
 from resurgence_gate.vocabulary.verdicts import (
     Arm,
+    Calibration,
     ConceptCurve,
     Contamination,
     Decision,
@@ -33,6 +34,7 @@ from resurgence_gate.vocabulary.verdicts import (
 
 __all__ = [
     "Arm",
+    "Calibration",
     "Checkpoint",
     "CheckpointRef",
     "ConceptCurve",

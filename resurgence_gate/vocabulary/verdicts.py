@@ -238,3 +238,27 @@ class GateReport:
     curves: tuple[DoseCurve, ...]  # every fine-tune x replicate
     decision: Decision
     provenance: Provenance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How far a policy's detectors can be trusted, measured on the pictures of the reference.
+
+    `findings` are those of RG001 and RG002, the rules that a check stands on.
+    """
+
+    policy_name: str
+    policy_digest: str
+    reference_ref: str
+    reference_digest: str
+    detectors: tuple[DetectorUsed, ...]
+    sensitivity: dict[str, Rate]  # erased concept -> its own pictures in which it is seen
+    retained_sensitivity: dict[str, Rate]  # retained concept -> the same
+    false_alarms: dict[str, Rate]  # retained concept -> its pictures in which an erased one is seen
+    findings: tuple[Finding, ...]
+    provenance: Provenance
+
+    @property
+    def holds(self) -> bool:
+        """Whether a check may stand on these detectors."""
+        return all(finding.judgement is Judgement.HOLDS for finding in self.findings)

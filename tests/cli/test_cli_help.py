@@ -16,6 +16,8 @@ GOLDEN = Path(__file__).parent / "golden"
 PAGES = {
     "help": [],
     "check": ["check"],
+    "calibrate": ["calibrate"],
+    "probe": ["probe"],
     "unlearn": ["unlearn"],
     "toy": ["toy"],
     "policy": ["policy"],

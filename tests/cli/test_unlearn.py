@@ -24,6 +24,7 @@ from resurgence_gate.checkpoints.write import write_tensors
 from resurgence_gate.cli import run
 from resurgence_gate.cli import unlearn as command
 from resurgence_gate.errors import UsageError
+from resurgence_gate.store.unfinished import FOLDER, unfinished
 from resurgence_gate.testing import tiny_model_folder
 from resurgence_gate.unlearners.formats import Format
 from resurgence_gate.unlearners.make import _key, find_target
@@ -31,7 +32,6 @@ from resurgence_gate.unlearners.recipe_file import shipped_recipes
 from resurgence_gate.unlearners.record import Record
 from resurgence_gate.unlearners.registry import METHODS
 from resurgence_gate.unlearners.uce import Uce
-from resurgence_gate.unlearners.unfinished import FOLDER, unfinished
 
 Capture = pytest.CaptureFixture[str]
 UCE = ["--method", "uce", "--concept", "ship"]

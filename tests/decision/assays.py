@@ -85,7 +85,9 @@ class Assay:
     seen: Mapping[Arm, Mapping[str, Sequence[Outcome]]]
     probes: tuple[ProbeHealth, ...]
     contamination: Contamination | None
-    alarms: Mapping[str, Sequence[Outcome]]  # of the reference's retained pictures, searched for erased concepts
+    alarms: Mapping[
+        str, Sequence[Outcome]
+    ]  # of the reference's retained pictures, searched for erased concepts
 
     def ledger(self, shuffled: int | None = None) -> Ledger:
         looks = {arm: observe(arm, outcomes, shuffled) for arm, outcomes in self.seen.items()}

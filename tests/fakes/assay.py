@@ -56,7 +56,13 @@ def tiny_policy(folder: Path, **changes: Any) -> Policy:
         "detector": {"kind": "classifier", "model": str(classifier)},
         "erased": {"concepts": ERASED, "prompts": prompts, "pictures": 3},
         "retained": {"concepts": RETAINED, "prompts": prompts, "pictures": 2},
-        "benign": {"kind": "generated", "concepts": BENIGN, "prompts": prompts, "pictures": 4, "held_out": 0.25},
+        "benign": {
+            "kind": "generated",
+            "concepts": BENIGN,
+            "prompts": prompts,
+            "pictures": 4,
+            "held_out": 0.25,
+        },
         "probes": [
             {
                 "kind": "full",

@@ -1,4 +1,4 @@
-"""Q16 at pocket scale: two prompt vectors tuned in the embedding of the pocket CLIP (Schramowski et al. 2022, Sec. 3.2).
+"""Q16 at pocket scale: two prompt vectors tuned in the embedding of the pocket CLIP (Schramowski 2022, Sec. 3.2).
 
     p_k = argmin E CE(softmax(100 cos(f(x), p)), y),  y = 1 where the picture shows what is called unsafe here
 

@@ -1,4 +1,4 @@
-"""Where an unlearning keeps its state until it is done: `.unfinished/<key>/` beside what it makes.
+"""Where something long keeps its state until it is done: `.unfinished/<key>/` beside what it makes.
 
 The key holds everything that determines the product, so that no recipe goes on from the state of another. A lock keeps
 two processes from making the same at once; the system lets go of it when its holder is killed.

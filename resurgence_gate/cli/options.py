@@ -1,0 +1,85 @@
+"""What several commands ask in the same words, and the bench that follows from it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from resurgence_gate.observe import Bench
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    AUTO = "auto"
+    CUDA = "cuda"
+    MPS = "mps"
+    CPU = "cpu"
+
+
+class Dtype(StrEnum):
+    """In which numbers to compute."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+Ref = Annotated[
+    str,
+    typer.Argument(
+        metavar="REF",
+        help="org/model[@revision], a diffusers folder, a UNet .safetensors, or pocket:name.",
+        show_default=False,
+    ),
+]
+PolicyName = Annotated[
+    str,
+    typer.Option(
+        "--policy",
+        "-p",
+        metavar="FILE|NAME",
+        help="A policy file, or the name of a shipped one.",
+        show_default=False,
+    ),
+]
+Base = Annotated[
+    str | None,
+    typer.Option(metavar="REF", help="The model that a UNet .safetensors belongs to.", show_default=False),
+]
+OnDevice = Annotated[Device, typer.Option(help="Where to compute; auto takes the fastest.")]
+InDtype = Annotated[Dtype, typer.Option(help="In which numbers to compute.")]
+StoreFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where results are kept, to resume and reuse [default: the user's cache folder].",
+        show_default=False,
+    ),
+]
+
+
+def make_bench(device: Device, dtype: Dtype, store: Path | None) -> Bench:
+    """Where and with what the check is run."""
+    from datetime import UTC, datetime
+
+    from resurgence_gate.cli.device import find_device
+    from resurgence_gate.cli.progress import RichProgress
+    from resurgence_gate.execution import LocalExecutor
+    from resurgence_gate.observe import Bench
+    from resurgence_gate.store import default_store
+
+    place = default_store(store)
+    place.require_writable()
+    return Bench(
+        store=place,
+        device=find_device(device, dtype),
+        dtype=dtype,
+        progress=RichProgress(),
+        executor=LocalExecutor(),
+        now=lambda: datetime.now(UTC),
+    )

@@ -1,0 +1,70 @@
+"""`resurgence-gate probe`: the fine-tuned model, to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resurgence_gate.cli.options import (
+    Base,
+    Device,
+    Dtype,
+    InDtype,
+    OnDevice,
+    PolicyName,
+    Ref,
+    StoreFolder,
+    make_bench,
+)
+
+EPILOG = """\b
+Examples:
+  resurgence-gate probe pocket:esd --policy pocket --out fine-tuned
+  resurgence-gate probe org/model --policy object --recipe standard/v1/lora --dose 100 --out lora-100
+\b
+Written to the folder of --out: a whole diffusers pipeline, and probe.json, which says how it was made. After a
+check by the same policy and store nothing is trained again."""
+
+
+def probe(
+    ref: Ref,
+    policy: PolicyName,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="DIR", help="Where the model goes.", show_default=False),
+    ],
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A probe of the policy (chain/link for a link), or a standard recipe [default: its first].",
+            show_default=False,
+        ),
+    ] = None,
+    dose: Annotated[
+        int | None,
+        typer.Option(metavar="STEPS", help="After which dose [default: the last].", show_default=False),
+    ] = None,
+    base: Base = None,
+    device: OnDevice = Device.AUTO,
+    dtype: InDtype = Dtype.FLOAT32,
+    store: StoreFolder = None,
+) -> None:
+    """Fine-tune a checkpoint on a policy's benign data, and keep the fine-tuned model.
+
+    It is the fine-tune that a check runs, on the same pictures with the same seeds, without the verdict.
+    """
+    from resurgence_gate.checkpoints.ref import parse_ref
+    from resurgence_gate.policy.load import load_policy
+
+    loaded, suspect = load_policy(policy), parse_ref(ref, base=base)
+    from resurgence_gate.fine_tuned import fine_tune_one, lines_for, refuse_strangers, write_fine_tuned
+
+    lines = lines_for(loaded, recipe, dose)
+    refuse_strangers(out)
+    bench = make_bench(device, dtype, store)
+    tuned = fine_tune_one(loaded, suspect, lines, dose, bench)
+    write_fine_tuned(tuned, loaded, out, bench)
+    typer.echo(f"{tuned.checkpoint.ref}\nWritten: {out}")
