@@ -170,8 +170,8 @@ def run_script(folder: Path, device: str) -> dict[str, Any]:
     from resurgence_gate.checkpoints.pocket import pocket_folder
     from resurgence_gate.checkpoints.ref import parse_ref
     from resurgence_gate.checkpoints.resolve import resolve
-    from resurgence_gate.gate import derived_seed, plan_draws
-    from resurgence_gate.policy.schema import Concepts, Policy
+    from resurgence_gate.draws import benign_draws, plan_draws
+    from resurgence_gate.policy.schema import Policy
 
     policy = Policy.model_validate_json((folder / "policy.json").read_text())
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
@@ -218,14 +218,7 @@ def run_script(folder: Path, device: str) -> dict[str, Any]:
         work = Path(scratch)
         reference = pipeline_of(policy.reference, dtype)
         hits = {"reference": count(look(reference, draws, work / "reference"))}
-        benign = plan_draws(
-            policy.model_copy(update={"seed": derived_seed(policy.seed, "benign")}),
-            Concepts(
-                concepts=policy.benign.concepts,
-                prompts=policy.benign.prompts,
-                pictures=policy.benign.pictures,
-            ),
-        )
+        benign = benign_draws(policy, policy.benign)
         benign_files = look(reference, benign, work / "benign")
         del reference
         suspect = (folder / "suspect").read_text()

@@ -19,7 +19,7 @@ from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.decision.rates import rate
 from resurgence_gate.detectors.interface import Detector
 from resurgence_gate.detectors.registry import locate_detector, open_detector
-from resurgence_gate.gate import derived_seed
+from resurgence_gate.draws import derived_seed
 from resurgence_gate.generation import generate
 from resurgence_gate.pocket.build.art import DETECTOR_FAMILIES, HELD_OUT_FAMILY, concept_slugs, load_art
 from resurgence_gate.pocket.build.augment import Augmenter

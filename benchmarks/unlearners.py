@@ -20,7 +20,8 @@ from pocket_studies import PROBE, after, counted, erased_model, new_bench, pocke
 
 from resurgence_gate.checkpoints.ref import parse_ref
 from resurgence_gate.checkpoints.resolve import resolve
-from resurgence_gate.gate import plan_draws, run_check
+from resurgence_gate.draws import plan_draws
+from resurgence_gate.gate import run_check
 from resurgence_gate.observe import Bench, instrument_of, observe
 from resurgence_gate.pocket.recipes import ERASED, POCKET_RECIPES, SEED
 from resurgence_gate.policy.schema import Policy
