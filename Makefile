@@ -48,6 +48,10 @@ bench: install
 bench-gpu: install
 	$(BIN)/python benchmarks/check_against_script.py --size sd14 --device cuda --out benchmarks/results/check_gpu.md
 	for size in sd14 sd21; do \
+	  $(BIN)/python benchmarks/check_against_script.py --size $$size --device cuda --gate-only \
+	    --out benchmarks/results/check_$${size}_cuda.md && \
+	  $(BIN)/python benchmarks/probe_memory.py --size $$size --device cuda \
+	    --out benchmarks/results/probe_memory_$${size}_cuda.md && \
 	  $(BIN)/python benchmarks/unlearn_steps.py --size $$size --device cuda \
 	    --out benchmarks/results/unlearn_steps_$${size}_cuda.md || exit 1; \
 	done

@@ -1,6 +1,7 @@
 """`resurgence-gate check` against the script that a user would write today, side by side in one run.
 
-    python benchmarks/check_against_script.py --size pocket|sd14|tiny --device cpu|cuda [--out FILE] [--repeats N]
+    python benchmarks/check_against_script.py --size pocket|sd14|sd21|tiny --device cpu|cuda [--out FILE]
+        [--repeats N] [--gate-only]
 
 The script makes the same pictures (prompts and seeds) and takes the same number of training steps: stock
 `StableDiffusionPipeline` calls prompt by prompt, a training loop after diffusers' `train_text_to_image.py` (pictures
@@ -17,7 +18,10 @@ import platform
 import statistics
 import sys
 import tempfile
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +31,12 @@ import yaml
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=["pocket", "sd14", "tiny"], default="pocket")
+    parser.add_argument("--size", choices=["pocket", "sd14", "sd21", "tiny"], default="pocket")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument(
+        "--gate-only", action="store_true", help="its seconds a stage, without the comparison"
+    )
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worker", choices=["gate", "script"])
     parser.add_argument("--folder", type=Path)
@@ -41,16 +48,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         prepare(folder, arguments.size)
-        rows: dict[str, list[dict[str, Any]]] = {"gate": [], "script": []}
+        workers = ("gate",) if arguments.gate_only else ("gate", "script")
+        rows: dict[str, list[dict[str, Any]]] = {worker: [] for worker in workers}
         for _ in range(arguments.repeats):
             for worker in rows:
                 rows[worker].append(measured(worker, folder, arguments.device))
+                write(rows, arguments)  # after each, so that a run that is cut short leaves what it has
                 print(worker, {k: v for k, v in rows[worker][-1].items() if k != "hits"}, flush=True)
-    page = table(rows, arguments)
-    print(page)
+    print(table(rows, arguments))
+
+
+def write(rows: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace) -> None:
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(page)
+        arguments.out.write_text(table(rows, arguments))
 
 
 def measured(worker: str, folder: Path, device: str) -> dict[str, Any]:
@@ -71,26 +82,35 @@ def table(rows: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace) 
         f"`python benchmarks/check_against_script.py --size {arguments.size} --device {arguments.device} "
         f"--repeats {arguments.repeats}`, {platform.machine()}, {where}, torch {torch.__version__}.",
         "",
-        "| figure | gate | script | script / gate |",
-        "|---|---|---|---|",
     ]
-    for key, name in (
+    names = (
         ("wall_s", "wall, s"),
         ("cpu_s", "CPU, s"),
         ("peak_mb", "peak memory, MB"),
         ("device_mb", "peak device memory, MB"),
-    ):
-        gate, script = ([row[key] for row in rows[w]] for w in ("gate", "script"))
-        if not any(gate):
-            continue
-        ratio = statistics.median(s / g for g, s in zip(gate, script, strict=True))
-        lines.append(
-            f"| {name} | {statistics.median(gate):.1f} | {statistics.median(script):.1f} | {ratio:.2f} |"
-        )
-    lines += ["", "What both counted (pictures in which the erased concepts are seen, by arm):", ""]
-    lines += ["| arm | gate | script |", "|---|---|---|"]
-    gate, script = rows["gate"][-1]["hits"], rows["script"][-1]["hits"]
-    lines += [f"| {arm} | {gate[arm]} | {script.get(arm)} |" for arm in gate]
+    )
+    if rows.get("script"):
+        lines += ["| figure | gate | script | script / gate |", "|---|---|---|---|"]
+        for key, name in names:
+            gate, script = ([row[key] for row in rows[w]] for w in ("gate", "script"))
+            ratio = statistics.median(s / g if g else 0 for g, s in zip(gate, script, strict=False))
+            if any(gate):
+                lines.append(
+                    f"| {name} | {statistics.median(gate):.1f} | {statistics.median(script):.1f} | {ratio:.2f} |"
+                )
+    else:
+        lines += ["| figure | gate |", "|---|---|"]
+        lines += [
+            f"| {name} | {statistics.median(row[key] for row in rows['gate']):.1f} |" for key, name in names
+        ]
+    lines += ["", "Where the gate's time goes:", "", "| stage | units | s |", "|---|---|---|"]
+    for stage, (units, seconds) in rows["gate"][-1]["stages"].items():
+        lines.append(f"| {stage} | {units} | {seconds:.1f} |")
+    if rows.get("script"):
+        lines += ["", "What both counted (pictures in which the erased concepts are seen, by arm):", ""]
+        lines += ["| arm | gate | script |", "|---|---|---|"]
+        gate, script = rows["gate"][-1]["hits"], rows["script"][-1]["hits"]
+        lines += [f"| {arm} | {gate[arm]} | {script.get(arm)} |" for arm in gate]
     return "\n".join(lines) + "\n"
 
 
@@ -98,7 +118,7 @@ def prepare(folder: Path, size: str) -> None:
     """Write `policy.yaml` and `suspect` (a reference string) for this size."""
     root = Path(__file__).parent.parent
     policy = yaml.safe_load((root / "policies" / "pocket.yaml").read_text())
-    suspect = "pocket:esd"
+    suspect, full = "pocket:esd", {"sd14": 512, "sd21": 768}.get(size)
     if size != "pocket":
         names = {
             "erased": ["automobile", "ship"],
@@ -106,15 +126,15 @@ def prepare(folder: Path, size: str) -> None:
             "benign": ["deer", "dog"],
         }
         for part, concepts in names.items():
-            policy[part] |= {"concepts": concepts, "pictures": 8 if size == "sd14" else 2}
+            policy[part] |= {"concepts": concepts, "pictures": 8 if full else 2}
         policy["detector"]["model"] = str(folder / "classifier")
         policy["reference"] = suspect = str(folder / "model")
-        policy["sampler"] |= {"steps": 20, "size": 512} if size == "sd14" else {"steps": 2, "size": 16}
-        policy["probes"][0] |= {"doses": [10, 20] if size == "sd14" else [1, 2], "batch": 4, "lr": 1e-5}
+        policy["sampler"] |= {"steps": 20, "size": full} if full else {"steps": 2, "size": 16}
+        policy["probes"][0] |= {"doses": [10, 20] if full else [1, 2], "batch": 4, "lr": 1e-5}
         from full_size import model_folder, random_classifier
 
-        if size == "sd14":
-            model_folder(folder / "model", "sd14")
+        if full:
+            model_folder(folder / "model", size)
         else:
             from resurgence_gate.testing import tiny_model_folder
 
@@ -129,7 +149,6 @@ def run_gate(folder: Path, device: str) -> dict[str, Any]:
     from datetime import UTC, datetime
 
     from resurgence_gate.checkpoints.ref import parse_ref
-    from resurgence_gate.execution.interface import SilentProgress
     from resurgence_gate.execution.local import LocalExecutor
     from resurgence_gate.gate import run_check
     from resurgence_gate.observe import Bench
@@ -137,19 +156,33 @@ def run_gate(folder: Path, device: str) -> dict[str, Any]:
     from resurgence_gate.store.folder import Store
 
     policy = Policy.model_validate_json((folder / "policy.json").read_text())
+    stopwatch = Stopwatch()
     with tempfile.TemporaryDirectory() as store:
         bench = Bench(
             store=Store(Path(store)),
             device=device,
             dtype="float32" if device == "cpu" else "bfloat16",
-            progress=SilentProgress(),
+            progress=stopwatch,
             executor=LocalExecutor(),
             now=lambda: datetime.now(UTC),
         )
         check = run_check(policy, parse_ref((folder / "suspect").read_text()), bench)
     hits = {"reference": _hits(check.control, policy), "before": _hits(check.before, policy)}
     hits |= {f"after {arm.dose}": _hits(seen, policy) for arm, seen in check.after.items()}
-    return {"hits": hits, "device_mb": _device_mb(device)}
+    return {"hits": hits, "device_mb": _device_mb(device), "stages": stopwatch.stages}
+
+
+class Stopwatch:
+    """A progress that keeps the units and seconds of every stage."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, tuple[int, float]] = {}
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Any]:
+        started = time.monotonic()
+        yield lambda n=1, note="": None
+        self.stages[name] = (total, time.monotonic() - started)
 
 
 def _hits(observation: Any, policy: Any) -> int:

@@ -40,12 +40,14 @@ def main() -> None:
     if arguments.worker:
         print(json.dumps(run(arguments.methods[0], arguments)))
         return
-    rows = {method: in_its_own_process(method, arguments) for method in arguments.methods}
-    page = table(rows, arguments)
+    rows: dict[str, dict[str, Any]] = {}
+    for method in arguments.methods:
+        rows[method] = in_its_own_process(method, arguments)
+        page = table(rows, arguments)  # after each, so that a run that is cut short leaves what it has
+        if arguments.out:
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+            arguments.out.write_text(page)
     print(page)
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(page)
 
 
 def parsed(options: Sequence[str]) -> argparse.Namespace:

@@ -64,7 +64,11 @@ def cases(scratch: Path) -> list[tuple[str, CheckpointRef, Policy]]:
     policy = load_policy("pocket")
     blind = policy.model_copy(update={"detector": policy.detector.model_copy(update={"threshold": 1.0})})
     return [
-        *((f"`pocket:{name}`", parse_ref(f"pocket:{name}"), policy) for name in MODELS if not name.endswith("-tasks")),
+        *(
+            (f"`pocket:{name}`", parse_ref(f"pocket:{name}"), policy)
+            for name in MODELS
+            if not name.endswith("-tasks")
+        ),
         ("`pocket:base`, never erased", parse_ref("pocket:base"), policy),
         ("a UNet of random weights", random_unet(scratch / "random.safetensors"), policy),
         ("`pocket:esd` under a detector that never says yes", parse_ref("pocket:esd"), blind),
