@@ -52,10 +52,12 @@ def _write_out_list(document: Document, loc: Loc) -> None:
         place = document.mark(loc)
         document.values.update({(*loc, i): place for i in range(len(lists[name]))})
         return
-    known = (
-        f"{or_else(name, lists)}; write a list, such as [ship, bird], or the name of one: {', '.join(lists)}"
-    )
-    document.problems.append((document.mark(loc), loc, f'there is no list "{name}"{known}'))
+    if "/" in name:
+        message = f'there is no list "{name}"{or_else(name, lists)}; known: {", ".join(lists)}'
+    else:
+        such_as = f"such as [{name}], or the name of one, such as {next(iter(lists))}"
+        message = f'"{name}" is a word; write a list, {such_as}'
+    document.problems.append((document.mark(loc), loc, message))
 
 
 def _write_out_recipe(document: Document, loc: Loc, fine_tune: dict[str, Any]) -> None:
