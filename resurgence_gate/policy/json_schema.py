@@ -59,6 +59,8 @@ def _partial(node: Any) -> Any:
                 key: {"anyOf": [_partial(value), {"type": "null"}]} for key, value in properties.items()
             }
             return {**kept, "properties": either}
+        case {"additionalProperties": dict(values)}:
+            return {**node, "additionalProperties": {"anyOf": [values, {"type": "null"}]}}
         case {"items": _}:
             return node  # lists are replaced, so that what stands in them is whole
         case dict():
