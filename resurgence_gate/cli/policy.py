@@ -50,7 +50,7 @@ def _refuse_unknown_pocket(reference: str, source: str) -> None:
     from resurgence_gate.checkpoints.pocket import pocket_names
     from resurgence_gate.errors import PolicyError
     from resurgence_gate.policy.document import read_document
-    from resurgence_gate.policy.load import find_policy
+    from resurgence_gate.policy.files import find_policy
     from resurgence_gate.policy.text import or_else, shown
 
     known = [f"pocket:{name}" for name in pocket_names()]
@@ -69,7 +69,8 @@ def show(
     ],
 ) -> None:
     """Print a policy as it is written, with its comments."""
-    from resurgence_gate.policy.load import find_policy, load_policy
+    from resurgence_gate.policy.files import find_policy
+    from resurgence_gate.policy.load import load_policy
 
     load_policy(name)
     typer.echo(find_policy(name).read_text(encoding="utf-8-sig"), nl=False)

@@ -1,28 +1,37 @@
-"""What a well-formed policy may still get wrong: concepts that overlap, thresholds out of reach.
-
-A threshold is out of reach if even a perfect result misses it. The one-sided Clopper-Pearson bounds of a
-perfect result at confidence 1 - alpha have closed forms:
-
-    0 of n hits: upper = 1 - alpha^(1/n)        n of n hits: lower = alpha^(1/n)
-
-The bound of a paired difference spends half of alpha on each of its two shares.
-"""
+"""What a well-formed policy may still get wrong: concepts that overlap, detectors that cannot answer, data too few."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from resurgence_gate.policy.document import Problem
+from resurgence_gate.policy.document import Loc, Problem
+from resurgence_gate.policy.reach import (
+    contamination_reachable,
+    erased_reachable,
+    reference_told_from_erased,
+    retained_reachable,
+    undetermined_reachable,
+)
+from resurgence_gate.policy.recipes import STANDARDS
 from resurgence_gate.policy.schema import (
+    Q16,
+    Asked,
     BenignData,
+    Chain,
     ClipZeroShot,
     Concepts,
     DetectorSpec,
-    FineTune,
-    Rules,
+    FineTuneSpec,
+    GeneratedBenign,
+    Giphy,
+    NudeNet,
+    ProbeSpec,
+    Retained,
 )
+from resurgence_gate.policy.text import or_else
 from resurgence_gate.vocabulary import names, same_concept
 
 
@@ -33,187 +42,255 @@ def find_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
             yield from check(*(sections[name] for name in needs))
 
 
-def _retained_apart(erased: Concepts, retained: Concepts) -> Iterator[Problem]:
-    for i, name in enumerate(retained.concepts):
-        for gone in (gone for gone in erased.concepts if same_concept(gone, name)):
-            message = f'"{name}" is also among erased.concepts'
-            if name != gone:
-                message += f', as "{gone}"'
-            yield Problem(loc=("retained", "concepts", i), message=message)
+def _retained_apart(erased: Concepts, retained: Retained) -> Iterator[Problem]:
+    for at, name in _named(retained):
+        for where, gone in _named(erased):
+            if same_concept(gone, name):
+                message = f'"{name}" is also among {_called("erased", where)}'
+                if name != gone:
+                    message += f', as "{gone}"'
+                yield Problem(loc=("retained", *at), message=message)
+
+
+def _synonyms(group: str) -> Callable[[Concepts], Iterator[Problem]]:
+    """A synonym is another name of one concept of the same section."""
+
+    def check(asked: Concepts) -> Iterator[Problem]:
+        for concept in asked.synonyms:
+            if concept not in asked.concepts:
+                hint = or_else(concept, asked.concepts)
+                message = f"is not among {group}.concepts{hint}"
+                yield Problem(loc=(group, "synonyms", concept), message=message, on_key=True)
+        for at, name in _named(asked):
+            for concept in asked.concepts if at[0] == "synonyms" else ():
+                if same_concept(concept, name):
+                    again = "is its own concept again" if concept == at[1] else "is a concept of its own"
+                    yield Problem(loc=(group, *at), message=f'"{name}" {again}, in {group}.concepts')
+
+    return check
 
 
 def _benign_apart(erased: Concepts, benign: BenignData) -> Iterator[Problem]:
     """A probe on pictures of an erased concept would teach it anew: nothing would be resurging."""
-    for field, texts in (("concepts", benign.concepts), ("prompts", benign.prompts)):
+    if not isinstance(benign, GeneratedBenign):
+        return  # captions are read, and searched, when the check runs
+    for field, texts in (("concepts", benign.concepts), ("prompts", benign.prompts or ())):
         for i, text in enumerate(texts):
-            for name in (name for name in erased.concepts if names(name, text)):
+            for name in (name for name in erased.all_names if names(name, text)):
                 message = f'"{text}" names the erased concept "{name}"; benign data must be free of it'
                 yield Problem(loc=("benign", field, i), message=message)
 
 
-def _labels_complete(
-    detector: DetectorSpec, erased: Concepts, retained: Concepts, benign: BenignData
+def _labels_sound(
+    detector: DetectorSpec, erased: Concepts, retained: Retained, benign: BenignData
 ) -> Iterator[Problem]:
     """The benign ones too: a detector that can only name erased concepts sees them in every benign picture."""
-    if not isinstance(detector, ClipZeroShot) or detector.labels is None:
-        return
-    missing = [
-        n for n in (*erased.concepts, *retained.concepts, *benign.concepts) if n not in detector.labels
-    ]
-    if missing:
-        message = f"must hold every erased, retained and benign concept; missing: {', '.join(missing)}"
-        yield Problem(loc=("detector", "labels"), message=message)
+    drawn = benign.concepts if isinstance(benign, GeneratedBenign) and benign.prompts else ()
+    asked = tuple(dict.fromkeys((*erased.concepts, *retained.concepts, *drawn)))
+    for at, spec in _detectors(detector, retained):
+        if not isinstance(spec, ClipZeroShot):
+            continue
+        missing = [name for name in asked if name not in (spec.labels or asked)]
+        if missing:
+            message = f"must hold every erased, retained and benign concept; missing: {', '.join(missing)}"
+            yield Problem(loc=(*at, "labels"), message=message)
+        for i, label in enumerate(spec.labels or ()):
+            yield from _other_name((*at, "labels", i), label, erased, asked)
+        for i, label in enumerate(spec.none_of_these or ()):
+            for name in (name for name in erased.all_names if names(name, label)):
+                message = (
+                    f'"{label}" names the erased concept "{name}", which would be taken for none of these'
+                )
+                yield Problem(loc=(*at, "none_of_these", i), message=message)
+            for name in (name for name in (spec.labels or asked) if same_concept(name, label)):
+                if not any(names(gone, label) for gone in erased.all_names):
+                    message = f'"{label}" is also a label, "{name}"; a picture of it would count as neither'
+                    yield Problem(loc=(*at, "none_of_these", i), message=message)
+
+
+def _other_name(loc: Loc, label: str, erased: Concepts, asked: tuple[str, ...]) -> Iterator[Problem]:
+    """A label that is another name of an erased concept draws its pictures away."""
+    for concept, others in erased.synonyms.items():
+        if label not in asked and any(same_concept(other, label) for other in others):
+            message = (
+                f'"{label}" is another name of "{concept}"; a picture called by it would count as free of it'
+            )
+            yield Problem(loc=loc, message=message)
+
+
+def _one_question(detector: DetectorSpec, erased: Concepts, retained: Retained) -> Iterator[Problem]:
+    """Q16 and NudeNet say yes or no: they tell no concept from another."""
+    if isinstance(detector, NudeNet) and len(erased.concepts) > 1:
+        message = "nudenet answers one question; name what it looks for as one concept"
+        yield Problem(loc=("erased", "concepts"), message=message)
+    if isinstance(detector, Q16 | NudeNet) and retained.detector is None:
+        message = (
+            f"detector is missing: {detector.kind} cannot name retained concepts; give them a detector of "
+            "their own, such as clip-zero-shot"
+        )
+        yield Problem(loc=("retained",), message=message, on_key=True)
+    if isinstance(retained.detector, Q16 | NudeNet):
+        message = (
+            f"{retained.detector.kind} cannot name retained concepts; take clip-zero-shot, classifier or vqa"
+        )
+        yield Problem(loc=("retained", "detector", "kind"), message=message)
+
+
+def _downloads_pinned(detector: DetectorSpec, retained: Retained) -> Iterator[Problem]:
+    """What comes from a URL may be another file tomorrow."""
+    for at, spec in _detectors(detector, retained):
+        match spec:
+            case Giphy():
+                key, source = "weights", spec.weights
+            case Q16():
+                key, source = "prompts", spec.prompts
+            case _:
+                continue
+        if "://" in source and spec.sha256 is None:
+            yield Problem(loc=(*at, key), message="a URL needs sha256, the SHA-256 of the file", on_key=True)
+
+
+def _prompt_set_pinned(group: str) -> Callable[[Asked], Iterator[Problem]]:
+    """A data set on the Hub changes; a file is what it is."""
+
+    def check(asked: Asked) -> Iterator[Problem]:
+        given = getattr(asked, "prompt_set", None)
+        if given is None:
+            return
+        loc: Loc = (group, "prompt_set")
+        if given.source.lower().endswith((".csv", ".jsonl")):
+            if given.revision is not None:
+                yield Problem(
+                    loc=(*loc, "revision"), message="a file has no revision; take it away", on_key=True
+                )
+        elif not _HUB_NAME.fullmatch(given.source):
+            message = (
+                f'"{given.source}" is neither a .csv or .jsonl file nor a data set on the Hub (org/name)'
+            )
+            yield Problem(loc=(*loc, "source"), message=message)
+        elif given.revision is None:
+            message = (
+                "revision is missing: a data set on the Hub is read at one commit (40 hexadecimal digits)"
+            )
+            yield Problem(loc=loc, message=message, on_key=True)
+
+    return check
+
+
+def _hub_name(benign: BenignData) -> Iterator[Problem]:
+    if benign.kind == "hub" and not _HUB_NAME.fullmatch(benign.dataset):
+        message = f'"{benign.dataset}" is not the name of a data set on the Hub (org/name)'
+        yield Problem(loc=("benign", "dataset"), message=message)
 
 
 def _held_out_enough(benign: BenignData) -> Iterator[Problem]:
-    total = len(benign.concepts) * benign.pictures
-    if (held := math.floor(benign.held_out * total)) < 2:
-        message = f"keeps {held} of {total} pictures; at least 2 are needed to see whether a probe took"
+    if (held := math.floor(benign.held_out * benign.total)) < 2:
+        message = (
+            f"keeps {held} of {benign.total} pictures; at least 2 are needed to see whether a probe took"
+        )
         yield Problem(loc=("benign", "held_out"), message=message)
 
 
-def _batch_fits(benign: BenignData, probes: tuple[FineTune, ...]) -> Iterator[Problem]:
-    total = len(benign.concepts) * benign.pictures
-    train = total - math.ceil(benign.held_out * total)
-    for i, probe in enumerate(probes):
+def _batch_fits(benign: BenignData, probes: tuple[ProbeSpec, ...]) -> Iterator[Problem]:
+    train = benign.total - math.ceil(benign.held_out * benign.total)
+    for at, probe in _fine_tunes(probes):
         if probe.batch > train:
             message = f"{probe.batch} pictures a step, but only about {train} benign pictures to train on"
-            yield Problem(loc=("probes", i, "batch"), message=message)
+            yield Problem(loc=(*at, "batch"), message=message)
 
 
-def _prompts_drawn(group: str) -> Callable[[Concepts | BenignData], Iterator[Problem]]:
-    """Prompts are taken in turn: with fewer pictures than prompts, the last ones are never tried."""
+def _as_published(probes: tuple[ProbeSpec, ...]) -> Iterator[Problem]:
+    """Under the name of a standard, its settings and no others: numbers under one name compare."""
+    for at, probe in _fine_tunes(probes):
+        if probe.recipe is None or (standard := STANDARDS.get(probe.recipe)) is None:
+            continue  # an unknown one was told when its fields were filled in
+        for field, published in standard.items():
+            given = getattr(probe, field)
+            if field == "doses" and set(given) <= set(published):
+                continue  # the same run, looked at less often
+            if given != published:
+                message = (
+                    f"{_shown(given)} is not {probe.recipe}, which has {_shown(published)}; "
+                    + ("take some of its doses, or " if field == "doses" else "")
+                    + "take `recipe` away and write the probe out"
+                )
+                yield Problem(loc=(*at, field), message=message)
 
-    def check(asked: Concepts | BenignData) -> Iterator[Problem]:
-        if asked.pictures < (prompts := len(asked.prompts)):
+
+def _prompts_drawn(group: str) -> Callable[[Asked], Iterator[Problem]]:
+    """Templates are taken in turn: with fewer pictures than templates, the last ones are never tried."""
+
+    def check(asked: Asked) -> Iterator[Problem]:
+        if asked.pictures < (prompts := len(getattr(asked, "prompts", None) or ())):
             message = f"{asked.pictures} of {prompts} prompts would be drawn; it takes {prompts} pictures of a concept"
             yield Problem(loc=(group, "pictures"), message=message)
 
     return check
 
 
-def _reference_told_from_erased(rules: Rules) -> Iterator[Problem]:
-    """If the reference itself may be as rarely seen as an erased model, a model as it was could pass."""
-    least = rules.RG001.min_reference_rate
-    limits = {
-        "RG101.max_rate_before": rules.RG101.max_rate_before,
-        "RG102.max_rate_after": rules.RG102.max_rate_after,
-    }
-    name = max(limits, key=lambda limit: limits[limit])
-    if least <= limits[name]:
-        message = (
-            f"{least:g} is within {name} ({limits[name]:g}): a model from which nothing was erased could "
-            "pass; raise the one or lower the other"
-        )
-        yield Problem(loc=("rules", "RG001", "min_reference_rate"), message=message)
+def _named(asked: Concepts) -> Iterator[tuple[Loc, str]]:
+    """Every name of every concept, with its place in the section."""
+    for i, name in enumerate(asked.concepts):
+        yield ("concepts", i), name
+    for concept, others in asked.synonyms.items():
+        for i, name in enumerate(others):
+            yield ("synonyms", concept, i), name
 
 
-def _erased_reachable(erased: Concepts, rules: Rules) -> Iterator[Problem]:
-    yield from _at_most("RG101", "max_rate_before", rules, "erased", erased)
-    yield from _at_most("RG102", "max_rate_after", rules, "erased", erased)
-    yield from _at_most("RG103", "max_resurgence", rules, "erased", erased)
-    yield from _at_least("RG001", "min_reference_rate", rules, "erased", erased)
+def _called(group: str, at: Loc) -> str:
+    """How messages call the list that a name stands in."""
+    return f"{group}.concepts" if at[0] == "concepts" else f'the {group} synonyms of "{at[1]}"'
 
 
-def _retained_reachable(retained: Concepts, rules: Rules) -> Iterator[Problem]:
-    # RG001 asks the retained concepts as RG104 does, which stands on them.
-    yield from _at_least("RG001", "min_reference_rate", rules, "retained", retained, scope_of="RG104")
-    yield from _at_most("RG002", "max_false_alarm_rate", rules, "retained", retained)
-    yield from _at_least("RG004", "min_retained_rate", rules, "retained", retained)
-    yield from _at_least("RG104", "min_retained_rate", rules, "retained", retained)
-    yield from _at_most("RG104", "max_retained_drop", rules, "retained", retained)
+def _detectors(detector: DetectorSpec, retained: Retained) -> Iterator[tuple[Loc, DetectorSpec]]:
+    yield ("detector",), detector
+    if retained.detector is not None:
+        yield ("retained", "detector"), retained.detector
 
 
-def _undetermined_reachable(erased: Concepts, retained: Concepts, rules: Rules) -> Iterator[Problem]:
-    n = sum(len(asked.concepts) * asked.pictures for asked in (erased, retained))
-    yield from _one_of_all("RG003", "max_undetermined_rate", rules, n, "erased and retained pictures")
+def _fine_tunes(probes: tuple[ProbeSpec, ...]) -> Iterator[tuple[Loc, FineTuneSpec]]:
+    """Every fine-tune with its place: a probe, or a link of a chain."""
+    for i, probe in enumerate(probes):
+        if isinstance(probe, Chain):
+            yield from ((("probes", i, "links", j), link) for j, link in enumerate(probe.links))
+        else:
+            yield ("probes", i), probe
 
 
-def _contamination_reachable(benign: BenignData, rules: Rules) -> Iterator[Problem]:
-    n = len(benign.concepts) * benign.pictures
-    yield from _one_of_all("RG005", "max_contamination", rules, n, "benign pictures")
+def _shown(value: Any) -> str:
+    match value:
+        case tuple():
+            return f"[{', '.join(map(str, value))}]"
+        case float():
+            return f"{value:g}"
+        case None:
+            return "none"
+    return str(value)
 
 
-def _one_of_all(rule: str, threshold: str, rules: Rules, n: int, pictures: str) -> Iterator[Problem]:
-    limit, alpha = getattr(getattr(rules, rule), threshold), 1 - rules.confidence
-    if (upper := 1 - alpha ** (1 / n)) > limit:
-        needed = (
-            f"it takes {_ceil(math.log(alpha) / math.log1p(-limit))}" if limit else "no number reaches it"
-        )
-        message = f"even 0 of {n} {pictures} leave an upper bound of {upper:.3f} above {limit:g}; {needed}"
-        yield Problem(loc=("rules", rule, threshold), message=message)
-
-
-def _at_most(rule: str, threshold: str, rules: Rules, group: str, asked: Concepts) -> Iterator[Problem]:
-    limit, scope, n = _question(rule, threshold, rules, asked)
-    alpha = (1 - rules.confidence) / (2 if threshold in _PAIRED else 1)
-    if (upper := 1 - alpha ** (1 / n)) > limit:
-        perfect = f"even {_none_of(threshold, n)} leave an upper bound of {upper:.3f} above {limit:g}"
-        needed = _ceil(math.log(alpha) / math.log1p(-limit)) if 0 < limit < 1 else None
-        yield _out_of_reach(rule, threshold, rules, group, asked, scope, perfect, needed)
-
-
-def _at_least(
-    rule: str, threshold: str, rules: Rules, group: str, asked: Concepts, scope_of: str | None = None
-) -> Iterator[Problem]:
-    limit, scope, n = _question(rule, threshold, rules, asked, scope_of)
-    alpha = 1 - rules.confidence
-    if (lower := alpha ** (1 / n)) < limit:
-        perfect = f"even {n} hits of {n} pictures leave a lower bound of {lower:.3f} below {limit:g}"
-        needed = _ceil(math.log(alpha) / math.log(limit)) if 0 < limit < 1 else None
-        yield _out_of_reach(rule, threshold, rules, group, asked, scope, perfect, needed)
-
-
-def _none_of(threshold: str, n: int) -> str:
-    return f"0 of {n} pairs" if threshold in _PAIRED else f"0 hits of {n} pictures"
-
-
-def _question(
-    rule: str, threshold: str, rules: Rules, asked: Concepts, scope_of: str | None = None
-) -> tuple[float, str, int]:
-    """The threshold, whom it is asked of (by the scope of `scope_of`), and of how many pictures."""
-    scope = getattr(getattr(rules, scope_of or rule), "scope", "pooled")
-    n = asked.pictures * (len(asked.concepts) if scope == "pooled" else 1)
-    return getattr(getattr(rules, rule), threshold), scope, n
-
-
-def _out_of_reach(
-    rule: str,
-    threshold: str,
-    rules: Rules,
-    group: str,
-    asked: Concepts,
-    scope: str,
-    perfect: str,
-    needed: int | None,
-) -> Problem:
-    if needed is None:
-        remedy = "no number of pictures reaches it"
-    else:
-        each = needed if scope == "each" else math.ceil(needed / len(asked.concepts))
-        remedy = f"it takes {needed} pictures ({group}.pictures: {each}) or another threshold"
-    message = f"{perfect} (scope {scope}, confidence {rules.confidence:g}); {remedy}"
-    return Problem(loc=("rules", rule, threshold), message=message)
-
-
-def _ceil(x: float) -> int:
-    return math.ceil(x - 1e-9)  # so that rounding asks for no picture too many
-
-
-_PAIRED = ("max_resurgence", "max_retained_drop")
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _Check = tuple[tuple[str, ...], Callable[..., Iterator[Problem]]]
 _CHECKS: tuple[_Check, ...] = (
+    (("erased",), _synonyms("erased")),
+    (("retained",), _synonyms("retained")),
     (("erased", "retained"), _retained_apart),
     (("erased", "benign"), _benign_apart),
-    (("detector", "erased", "retained", "benign"), _labels_complete),
+    (("detector", "erased", "retained"), _one_question),
+    (("detector", "erased", "retained", "benign"), _labels_sound),
+    (("detector", "retained"), _downloads_pinned),
+    (("erased",), _prompt_set_pinned("erased")),
+    (("retained",), _prompt_set_pinned("retained")),
+    (("benign",), _prompt_set_pinned("benign")),
     (("erased",), _prompts_drawn("erased")),
     (("retained",), _prompts_drawn("retained")),
     (("benign",), _prompts_drawn("benign")),
+    (("benign",), _hub_name),
     (("benign",), _held_out_enough),
     (("benign", "probes"), _batch_fits),
-    (("rules",), _reference_told_from_erased),
-    (("erased", "rules"), _erased_reachable),
-    (("retained", "rules"), _retained_reachable),
-    (("erased", "retained", "rules"), _undetermined_reachable),
-    (("benign", "rules"), _contamination_reachable),
+    (("probes",), _as_published),
+    (("rules",), reference_told_from_erased),
+    (("erased", "rules"), erased_reachable),
+    (("retained", "rules"), retained_reachable),
+    (("erased", "retained", "rules"), undetermined_reachable),
+    (("benign", "rules"), contamination_reachable),
 )

@@ -27,8 +27,9 @@ class Problem:
 
 @dataclass(frozen=True, order=True)
 class Mark:
-    """A place in the file, counted from 1."""
+    """A place in a file, counted from 1. `file` is empty for the one that is read, else one that it extends."""
 
+    file: str = field(default="", kw_only=True)
     line: int
     column: int
 

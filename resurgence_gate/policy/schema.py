@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
+from resurgence_gate.policy.paths import as_written
 from resurgence_gate.vocabulary import plain, spellings
 
 
@@ -195,7 +197,7 @@ class Giphy(Strict):
 
     kind: Literal["giphy"]
     weights: Name  # a path, or a URL
-    sha256: Sha256
+    sha256: Sha256 | None = None  # must be given with a URL
     threshold: Share = 0.0
 
 
@@ -298,7 +300,7 @@ def _links_named_apart(links: tuple[FineTuneSpec, ...]) -> tuple[FineTuneSpec, .
             context = {"name": link.name, "at": (i, "name")}
             raise PydanticCustomError("duplicate", '"{name}" already names another link', context)
         if link.replicates != links[0].replicates:
-            context = {"first": links[0].replicates, "at": (i, "replicates")}
+            context = {"first": str(links[0].replicates), "at": (i, "replicates")}
             raise PydanticCustomError("replicates", "must be {first}, as of the first link", context)
         seen.add(link.name)
     return links
@@ -455,7 +457,8 @@ class Policy(Strict):
     version: Literal[1]
     name: Name
     description: Name
-    folder: Path | None = Field(default=None, exclude=True)  # of its file, which relative paths start from
+    # Of its file, which relative paths start from; set when the file was read, and no key of it.
+    folder: SkipJsonSchema[Path | None] = Field(default=None, exclude=True)
     reference: Name  # the model before erasure, as a reference string
     seed: Annotated[int, Field(ge=0)]
     sampler: Sampler
@@ -492,7 +495,12 @@ class Policy(Strict):
         return self.retained.detector or self.detector
 
     @property
+    def said(self) -> dict[str, Any]:
+        """All that the policy says, as JSON; paths are relative to its folder again."""
+        return as_written(self.model_dump(mode="json"), self.folder)
+
+    @property
     def digest(self) -> str:
-        """SHA-256 over what the policy says, not over how its file is written."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """SHA-256 over what the policy says, not over how its file is written or where it lies."""
+        canonical = json.dumps(self.said, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()

@@ -54,9 +54,12 @@ def or_else(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
 
 
 def messages(found: Iterable[tuple[Mark, Loc, str]], where: str) -> list[str]:
-    """`policy.yaml:12:5: probes[1].lr: ...`, in the order of the file."""
+    """`policy.yaml:12:5: probes[1].lr: ...`, in the order of the file; what it extends comes after it."""
     ordered = sorted(found, key=lambda problem: (problem[0], problem[2]))
-    return [f"{where}:{mark}: {path(loc)}{message}" for mark, loc, message in ordered]
+    return [
+        f"{mark.file or where}:{mark}: {path(loc)}{message}{f' ({where} extends it)' if mark.file else ''}"
+        for mark, loc, message in ordered
+    ]
 
 
 def path(loc: Loc) -> str:

@@ -22,8 +22,8 @@ def test_validate_tells_all_files(capsys: Capture) -> None:
     shown = capsys.readouterr()
     assert "small" in shown.out
     assert "2 of 3 policies unsound" in shown.err
-    assert "tab.yaml:26:1:" in shown.err
-    assert 'unknown-kind.yaml:26:11: probes[0].kind: "lorra" is unknown' in shown.err
+    assert "tab.yaml:27:1:" in shown.err
+    assert 'unknown-kind.yaml:27:11: probes[0].kind: "lorra" is unknown' in shown.err
 
 
 def test_validate_knows_the_pocket_models(tmp_path: Path, capsys: Capture) -> None:
