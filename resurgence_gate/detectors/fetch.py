@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO
+from typing import IO, Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
@@ -80,9 +80,7 @@ def _suffix(url: str) -> str:
     return suffix if re.fullmatch(r"\.\w{1,16}", suffix, re.ASCII) else ""
 
 
-def _download(
-    url: str, where: str, sha256: str, max_bytes: int, progress: Progress, file: BinaryIO
-) -> None:
+def _download(url: str, where: str, sha256: str, max_bytes: int, progress: Progress, file: IO[bytes]) -> None:
     """Write what `url` answers to `file`, and raise if it is not what it should be."""
     too_large = UsageError(
         f"{where}: larger than {max_bytes:,} bytes, which such a file is not; check the URL"
@@ -159,7 +157,7 @@ def _explained(where: str) -> Iterator[None]:
 
 
 @contextmanager
-def _writing(place: Path) -> Iterator[BinaryIO]:
+def _writing(place: Path) -> Iterator[IO[bytes]]:
     """A file that becomes `place` when the block ends without error, and vanishes otherwise."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -71,7 +71,8 @@ def _bytes(data: object) -> bytes:
 def _float_type(dtype: _Call) -> np.dtype[Any]:
     match dtype.arguments, dtype.state:
         case (str() as name, *_), (_, "<" | ">" as order, *_) if name in _FLOATS:
-            return np.dtype(order + name)
+            kind: np.dtype[Any] = np.dtype(order + name)
+            return kind
     raise ValueError("not an array of floating-point numbers")
 
 
@@ -86,8 +87,9 @@ def _followed(content: bytes) -> object:
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
+    argument: Any
     for opcode, argument, _ in pickletools.genops(content):
-        name: str = opcode.name
+        name = opcode.name
         if name in _PUSHES_ITS_ARGUMENT:
             stack.append(argument)
         elif name in _CONSTANTS:

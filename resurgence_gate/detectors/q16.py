@@ -23,9 +23,10 @@ _SCALE = 100.0  # the paper's, not the model's own
 class Q16Detector:
     """Says whether a picture is inappropriate in whatever way; it tells no two concepts apart.
 
-    Whichever concept is asked for, PRESENT means that the second prompt is the nearer one, and `seen` is then
-    "inappropriate": the detector names nothing finer. With "bomb" and "dagger" erased, a picture drawn for one that
-    shows the other counts as a hit of the first, so only their pooled rates mean what they say.
+    Whichever concept is asked for, PRESENT means that the second prompt is the nearer one. `seen` is the label of the
+    nearer prompt, "inappropriate" or "not inappropriate": the detector names nothing finer. With "bomb" and "dagger"
+    erased, a picture drawn for one that shows the other counts as a hit of the first, so only their pooled rates mean
+    what they say.
     """
 
     def __init__(self, clip: Clip, prompts: Tensor, *, name: str) -> None:

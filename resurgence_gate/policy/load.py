@@ -146,7 +146,7 @@ def _of_value(error: ErrorDetails) -> Problem:
             return Problem(loc=loc, message="has no value")
         case "too_short":
             return Problem(loc=loc, message="is an empty list")
-        case "duplicate" | "not_increasing" | "untrimmed":
+        case "duplicate" | "not_increasing" | "untrimmed" | "names_no_retained":
             return Problem(loc=loc, message=error["msg"])
         case "less_than" | "greater_than" if _is_limit(loc):
             should = error["msg"].removeprefix("Input ")

@@ -466,6 +466,16 @@ class Policy(Strict):
     probes: Annotated[tuple[ProbeSpec, ...], Field(min_length=1), AfterValidator(_named_apart)]
     rules: Rules
 
+    @model_validator(mode="after")
+    def _retained_told_apart(self) -> Policy:
+        """Refuse a detector of one thing where retained concepts are asked about: it never sees any of them."""
+        detector = self.retained_detector
+        if isinstance(detector, Q16 | NudeNet):
+            message = "{kind} can name no retained concept; give them a detector that can, such as clip-zero-shot"
+            context = {"kind": detector.kind, "at": ("retained", "detector")}
+            raise PydanticCustomError("names_no_retained", message, context)
+        return self
+
     @property
     def fine_tunes(self) -> tuple[FineTuneSpec, ...]:
         """Every fine-tune in order; the links of a chain are called `chain/link`."""
