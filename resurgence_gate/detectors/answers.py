@@ -102,5 +102,5 @@ def _open(reason: str) -> Look:
 
 
 def _quoted(text: str) -> str:
-    line = " ".join(text.split())
+    line = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
     return f'"{line if len(line) <= _SHOWN else line[:_SHOWN] + "…"}"'

@@ -49,9 +49,7 @@ def readable(names: Collection[str]) -> list[str]:
     return chosen
 
 
-def locate_folder(
-    model: str, choose: Callable[[Collection[str]], Sequence[str]] = readable
-) -> DetectorFiles:
+def locate_folder(model: str, choose: Callable[[Collection[str]], Sequence[str]] = readable) -> DetectorFiles:
     """The files of a folder with weights: the pocket's, a local one, or those that `choose` picks on the Hub."""
     folder = _local_folder(model)
     if folder is not None:

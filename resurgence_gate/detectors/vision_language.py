@@ -57,9 +57,7 @@ class VisionLanguageModel:
         start = 0 if self.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
         texts = self.tokenizer.batch_decode(written.sequences[:, start:], skip_special_tokens=True)
         first = written.logits[0].float().cpu()  # [n, vocabulary]
-        return [
-            Answer(text=text.strip(), yes=self._yes(row)) for text, row in zip(texts, first, strict=True)
-        ]
+        return [Answer(text=text.strip(), yes=self._yes(row)) for text, row in zip(texts, first, strict=True)]
 
     def prompt(self, question: str) -> str:
         """The question about one picture, in the model's own form."""

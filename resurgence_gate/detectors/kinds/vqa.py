@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 SUMMARY = "asks a vision-language model whether it sees the concept, and whom it sees (transformers)"
 
 _PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
-_WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")  # others are the same model in another library's names
+_WEIGHTS = re.compile(
+    r"model(-\d+-of-\d+)?\.safetensors"
+)  # others are the same model in another library's names
 _ALSO_READ = (".jinja", ".model")  # chat template, SentencePiece vocabulary
 
 
