@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -53,6 +54,8 @@ class VisionLanguageModel:
             padding=True,
             return_tensors="pt",
         ).to(self.device, self.model.dtype)
+        if "token_type_ids" not in signature(self.model.forward).parameters:
+            inputs.pop("token_type_ids", None)  # which plain fast tokenizers of transformers 4 add
         written = self.model.generate(**inputs, return_dict_in_generate=True, output_logits=True)
         start = 0 if self.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
         texts = self.tokenizer.batch_decode(written.sequences[:, start:], skip_special_tokens=True)
