@@ -56,6 +56,12 @@ class InstalledPlugin:
         dist = self.entry_point.dist
         return f"{dist.name} {dist.version}" if dist else "an unnamed distribution"
 
+    @property
+    def summary(self) -> str:
+        """The one line of its distribution about itself."""
+        dist = self.entry_point.dist
+        return str(dist.metadata.get("Summary") or "") if dist else ""
+
     def load(self) -> Any:
         """Import it. Raises UsageError."""
         try:

@@ -180,7 +180,7 @@ class ClipZeroShot(Strict):
         default=None, description="every erased, retained and benign concept, unless given"
     )
     none_of_these: Names | None = Field(
-        default=None, description="labels beside them that are nobody's concept", examples=[["a landscape"]]
+        default=None, description='labels beside them that are nobody\'s concept, such as "a landscape"'
     )
     decide: Literal["top-1", "probability", "margin"] = Field(
         default="top-1", description="what makes a concept present"

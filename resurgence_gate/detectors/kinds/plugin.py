@@ -41,7 +41,11 @@ def open_(located: LocatedDetector, device: torch.device) -> Detector:
     if not isinstance(spec, Plugin):
         raise TypeError(f"not a plugin: {spec.kind}")
     plugin = find_plugin(spec.name)
-    return require_detector(plugin.load().open(spec.options, located.concepts, device), plugin)
+    try:
+        detector = plugin.load().open(spec.options, located.concepts, device)
+    except ValueError as error:
+        raise UsageError(f"detector {spec.name!r}: {plugin.version} refused: {error}") from error
+    return require_detector(detector, plugin)
 
 
 def _require_plain(spec: Plugin) -> None:
