@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from resurgence_gate.policy.schema import Strict
 
 app = typer.Typer(
-    help="List, describe and try detectors.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
+    help="List, describe and try detectors.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
 )
 
 _DESCRIBE = """\b
@@ -118,8 +121,12 @@ def run(
 
 def _summary(kind: str) -> str:
     from resurgence_gate.detectors.registry import kind_named
+    from resurgence_gate.policy.fields import detector_specs
 
-    return kind_named(kind).SUMMARY
+    try:
+        return kind_named(kind).SUMMARY
+    except ModuleNotFoundError:  # one kind that cannot be had must not hide the others
+        return str(detector_specs()[kind].__doc__).splitlines()[0]
 
 
 def _origin(kind: str) -> str:
@@ -141,11 +148,14 @@ def _require_known(name: str, specs: dict[str, type[Strict]]) -> None:
 
     known = [*specs, *(plugin.name for plugin in installed_plugins())]
     if name not in known:
-        raise UsageError(f'detector "{name}" is unknown{or_else(name, known)}; one of: {", ".join(known)}')
+        raise UsageError(
+            f'detector "{name}" is unknown{or_else(name, known, likeness=0.4)}; one of: {", ".join(known)}'
+        )
 
 
 def _describe(name: str, spec: type[Strict], about: str, example: dict[str, Any]) -> None:
     import inspect
+    import re
 
     import yaml
     from rich.text import Text
@@ -153,19 +163,15 @@ def _describe(name: str, spec: type[Strict], about: str, example: dict[str, Any]
     from resurgence_gate.policy.fields import fields_of
 
     console = _console()
-    console.print(Text(f"{name}: {about}\n\n{inspect.getdoc(spec)}"))
+    told = re.sub(r"(?<!\n)\n(?!\n)", " ", str(inspect.getdoc(spec)))
+    console.print(Text(f"{name}: {about}\n\n{told}"))
     table = _table("field", "what it may be", "unless given", "meaning")
     for field in fields_of(spec):
-        table.add_row(
-            *map(Text, (field.name, field.type, _default(field.default), field.meaning)),
-        )
+        default = "(required)" if field.default is None else field.default
+        table.add_row(*map(Text, (field.name, field.type, default, field.meaning)))
     console.print(table)
     snippet = yaml.safe_dump({"detector": example}, sort_keys=False, allow_unicode=True, width=1000)
     console.print(Text(f"Example:\n{snippet}", overflow="ignore"), end="", soft_wrap=True)
-
-
-def _default(default: str | None) -> str:
-    return "(required)" if default is None else default
 
 
 def _print_json(records: list[dict[str, Any]]) -> None:
@@ -177,18 +183,19 @@ def _print_json(records: list[dict[str, Any]]) -> None:
 def _print_looks(records: list[dict[str, Any]]) -> None:
     from rich.text import Text
 
+    console, first = _console(), records[0]
+    console.print(Text(f"{first['detector']} looked for: {', '.join(first['concepts'])}"))
     style = {"present": "bold", "absent": "", "undetermined": "yellow"}
-    table = _table("picture", "asked for", "outcome", "score", "seen")
+    table = _table("picture", "outcome", "score", "seen")
     for record in records:
         score = "" if record["score"] is None else f"{record['score']:.3f}"
         table.add_row(
             Text(record["picture"]),
-            Text(", ".join(record["concepts"])),
             Text(record["outcome"], style=style[record["outcome"]]),
             score,
             Text(record["reason"] or record["seen"] or ""),
         )
-    _console().print(table)
+    console.print(table)
 
 
 def _table(*headings: str) -> Table:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from resurgence_gate.detectors.interface import Detector
     from resurgence_gate.detectors.located import LocatedDetector
     from resurgence_gate.policy.schema import DetectorSpec, Policy
 
@@ -51,24 +52,34 @@ def look_at_files(files: Sequence[Path], question: Question, device: str) -> lis
 
     from resurgence_gate.cli.device import find_device
     from resurgence_gate.detectors.registry import open_detector
-    from resurgence_gate.observe import records_of
+    from resurgence_gate.observe import CHUNK
 
     detector = open_detector(question.detector, torch.device(find_device(device)))
-    pictures = torch.stack([torch.from_numpy(picture) for picture in pixels])
-    if len(question.concepts) == 1:
-        looks = detector.look(pictures, question.concepts * len(pictures))
+    parts = [pixels[i : i + CHUNK] for i in range(0, len(pixels), CHUNK)]
+    records = [record for part in parts for record in _look(part, question.concepts, detector)]
+    asked = {"detector": question.detector.name, "concepts": list(question.concepts)}
+    return [{"picture": str(file), **asked, **r} for file, r in zip(files, records, strict=True)]
+
+
+def _look(
+    part: Sequence[NDArray[np.uint8]], concepts: tuple[str, ...], detector: Detector
+) -> list[dict[str, Any]]:
+    """As the gate records it, with `outcome`, `score`, `seen` and `reason`."""
+    import torch
+
+    from resurgence_gate.errors import MeasurementError
+    from resurgence_gate.observe import records_of
+
+    pictures = torch.stack([torch.from_numpy(picture) for picture in part])
+    if len(concepts) == 1:
+        looks = detector.look(pictures, concepts * len(pictures))
     else:
-        looks = detector.search(pictures, question.concepts)
-    records = records_of(looks, pictures, torch.ones(len(pictures), dtype=torch.bool))
-    return [
-        {
-            "picture": str(file),
-            "detector": question.detector.name,
-            "concepts": list(question.concepts),
-            **record,
-        }
-        for file, record in zip(files, records, strict=True)
-    ]
+        looks = detector.search(pictures, concepts)
+    if len(looks) != len(pictures):
+        raise MeasurementError(
+            f"detector {detector.name!r} gave {len(looks)} answers for {len(pictures)} pictures; see to it"
+        )
+    return records_of(looks, pictures, torch.ones(len(pictures), dtype=torch.bool))
 
 
 def _of_policy(policy: Policy, concepts: tuple[str, ...]) -> Question:

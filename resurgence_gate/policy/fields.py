@@ -65,7 +65,7 @@ def _type(schema: Mapping[str, Any]) -> str:
         return ", ".join(schema["enum"][:-1]) + f" or {schema['enum'][-1]}"
     match schema.get("type", "object"):
         case "array":
-            return f"list of {_type(schema['items'])}s"
+            return f"list of {_type(schema['items']).replace('text', 'texts', 1)}"
         case "string":
             return _text(schema.get("pattern", ""))
         case "integer" | "number" as kind:
