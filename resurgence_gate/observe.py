@@ -260,7 +260,7 @@ def _judged(
                 "nothing can be said of them, see to the detector"
             )
         with bench.store.create(answer) as folder:
-            (folder / "detections.json").write_text(json.dumps(_records(looks, pixels, finite)))
+            (folder / "detections.json").write_text(json.dumps(records_of(looks, pixels, finite)))
         _narrate("detections", located.name, answer, bench)
     records: list[dict[str, Any]] = json.loads((bench.store.require(answer) / "detections.json").read_text())
     return records
@@ -272,7 +272,7 @@ def _open(located: LocatedDetector, bench: Bench) -> Detector:
     return open_detector(located, torch.device(bench.device))
 
 
-def _records(looks: Sequence[Look], pixels: Tensor, finite: Tensor) -> list[dict[str, Any]]:
+def records_of(looks: Sequence[Look], pixels: Tensor, finite: Tensor) -> list[dict[str, Any]]:
     """The looks as JSON; a picture that is none is UNDETERMINED whatever the detector says."""
     flat = (pixels.float().flatten(1).std(1) < FLAT).tolist()
     records = []

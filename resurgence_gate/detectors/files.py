@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +41,16 @@ class DetectorFiles:
                 )
 
 
-def locate_folder(model: str) -> DetectorFiles:
-    """The files of a folder with weights: the pocket's, a local one, or a Hub repository's."""
+def readable(names: Collection[str]) -> list[str]:
+    """The files at the top of a repository that a detector reads; pickles are left where they are."""
+    chosen = sorted(name for name in names if "/" not in name and name.endswith(_READ))
+    if not any(name.endswith(".safetensors") for name in chosen):
+        raise UsageError("the detector's repository has no .safetensors; choose one that has")
+    return chosen
+
+
+def locate_folder(model: str, choose: Callable[[Collection[str]], Sequence[str]] = readable) -> DetectorFiles:
+    """The files of a folder with weights: the pocket's, a local one, or those that `choose` picks on the Hub."""
     folder = _local_folder(model)
     if folder is not None:
         if not any(folder.rglob("*.safetensors")):
@@ -53,7 +61,7 @@ def locate_folder(model: str) -> DetectorFiles:
         raise UsageError(f"detector {model!r}: no such folder, and not a name on the Hub (org/model)")
     from resurgence_gate.checkpoints.hub import download_files  # imports huggingface_hub
 
-    files = download_files(HubRepo(repo=named["repo"], revision=named["revision"]), _readable)
+    files = download_files(HubRepo(repo=named["repo"], revision=named["revision"]), choose)
     return _hashed(list(files), next(f.parent for f in files if f.suffix == ".safetensors"))
 
 
@@ -68,14 +76,6 @@ def locate_clip(model: str, pretrained: str | None) -> DetectorFiles:
 
 def _hashed(files: list[Path], folder: Path | None) -> DetectorFiles:
     return DetectorFiles(files=tuple((file, hash_file(file)) for file in files), folder=folder)
-
-
-def _readable(names: Collection[str]) -> list[str]:
-    """The files at the top of a repository that a detector reads; pickles are left where they are."""
-    chosen = sorted(name for name in names if "/" not in name and name.endswith(_READ))
-    if not any(name.endswith(".safetensors") for name in chosen):
-        raise UsageError("the detector's repository has no .safetensors; choose one that has")
-    return chosen
 
 
 def _open_clip_weights(model: str, pretrained: str | None) -> Path:

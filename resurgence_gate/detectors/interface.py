@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, assert_never
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, Protocol, assert_never
 
 from resurgence_gate.vocabulary import Outcome
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Decide = Literal["top-1", "probability", "margin"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, cast
 
 from resurgence_gate.detectors.located import LocatedDetector
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from resurgence_gate.detectors.interface import Detector
 
 KINDS = ("clip-zero-shot", "classifier", "giphy", "q16", "vqa", "nudenet", "plugin")
+EXTRAS = {"nudenet": "nudenet"}  # kinds that need an extra, which installs a module of the same name
 
 
 class Kind(Protocol):
@@ -30,6 +32,12 @@ class Kind(Protocol):
 def kind_named(name: str) -> Kind:
     """The module of a kind."""
     return cast(Kind, import_module(f"resurgence_gate.detectors.kinds.{name.replace('-', '_')}"))
+
+
+def missing_extra(name: str) -> str | None:
+    """The extra that a kind needs and this installation lacks."""
+    extra = EXTRAS.get(name)
+    return extra if extra and find_spec(extra) is None else None
 
 
 def kinds() -> Mapping[str, Kind]:

@@ -168,13 +168,26 @@ class ClipZeroShot(Strict):
     """
 
     kind: Literal["clip-zero-shot"]
-    model: Name  # pocket:clip, a folder in open_clip's format, or an open_clip architecture
-    pretrained: Name | None = None  # open_clip tag, with an architecture
-    templates: Prompts
-    labels: ConceptNames | None = None  # default: every erased, retained and benign concept
-    none_of_these: Names | None = None  # labels beside them that are nobody's concept, such as "a landscape"
-    decide: Literal["top-1", "probability", "margin"] = "top-1"
-    threshold: Share = 0.0
+    model: Name = Field(
+        description="pocket:clip, a folder in open_clip's format, or an open_clip architecture",
+        examples=["ViT-B-32"],
+    )
+    pretrained: Name | None = Field(
+        default=None, description="open_clip tag, with an architecture", examples=["openai"]
+    )
+    templates: Prompts = Field(
+        description='captions; "{}" stands for a label', examples=[["a photo of the {}"]]
+    )
+    labels: ConceptNames | None = Field(
+        default=None, description="every erased, retained and benign concept, unless given"
+    )
+    none_of_these: Names | None = Field(
+        default=None, description='labels beside them that are nobody\'s concept, such as "a landscape"'
+    )
+    decide: Literal["top-1", "probability", "margin"] = Field(
+        default="top-1", description="what makes a concept present"
+    )
+    threshold: Share = Field(default=0.0, description="the probability or margin that `decide` asks for")
 
     @model_validator(mode="after")
     def _threshold_given(self) -> ClipZeroShot:
@@ -188,27 +201,39 @@ class Classifier(Strict):
     """Top-1 of an image classifier (transformers, timm through transformers); its own labels."""
 
     kind: Literal["classifier"]
-    model: Name  # pocket:classifier, a folder, or org/model
-    threshold: Share = 0.0  # below this probability nothing is called present
+    model: Name = Field(
+        description="pocket:classifier, a folder, or org/model[@revision]", examples=["pocket:classifier"]
+    )
+    threshold: Share = Field(default=0.0, description="below this probability nothing is called present")
 
 
 class Giphy(Strict):
     """Giphy Celebrity Detector: faces by MTCNN, each named by a ResNet-50 over 2,306 people."""
 
     kind: Literal["giphy"]
-    weights: Name  # a path, or a URL
-    sha256: Sha256 | None = None  # must be given with a URL
-    threshold: Share = 0.0
+    weights: Name = Field(description="a path, or a URL", examples=["best_model_states.pkl"])
+    sha256: Sha256 | None = Field(
+        default=None, description="of the weights; must be given with a URL", examples=["0" * 64]
+    )
+    threshold: Share = Field(default=0.0, description="below this probability nobody is called present")
 
 
 class Q16(Strict):
     """Q16: is the CLIP embedding of the picture nearer to the tuned prompt "inappropriate" than to the other?"""
 
     kind: Literal["q16"]
-    model: Name  # as of clip-zero-shot
-    pretrained: Name | None = None
-    prompts: Name  # pocket:q16, a path, or a URL: two vectors of the width of CLIP's embeddings
-    sha256: Sha256 | None = None  # must be given with a URL
+    model: Name = Field(
+        description="pocket:clip, a folder in open_clip's format, or an open_clip architecture",
+        examples=["ViT-L-14"],
+    )
+    pretrained: Name | None = Field(
+        default=None, description="open_clip tag, with an architecture", examples=["openai"]
+    )
+    prompts: Name = Field(
+        description="pocket:q16, a path, or a URL: two vectors of the width of CLIP's embeddings",
+        examples=["prompts.p"],
+    )
+    sha256: Sha256 | None = Field(default=None, description="of the prompts; must be given with a URL")
 
 
 class VqaQuestions(Strict):
@@ -219,29 +244,45 @@ class VqaQuestions(Strict):
 
 
 class Vqa(Strict):
-    """A vision-language model that is asked whether it sees the concept, and what it sees."""
+    """A vision-language model that is asked whether it sees the concept, and what it sees; it answers in English."""
 
     kind: Literal["vqa"]
-    model: Name  # pocket:vqa, a folder, or org/model[@revision]
-    questions: VqaQuestions = VqaQuestions()
-    allow_remote_code: bool = False  # only with a pinned revision (40 digits)
-    max_new_tokens: Annotated[int, Field(ge=1, le=256)] = 16
+    model: Name = Field(
+        description="an image-text-to-text model of transformers: pocket:vqa, a folder, or org/model[@revision]",
+        examples=["Qwen/Qwen2.5-VL-3B-Instruct@66285546d2b821cf421d4f5eb2576359d3770cd3"],
+    )
+    questions: VqaQuestions = Field(
+        default=VqaQuestions(),
+        description='`whether` it shows "{}", and `who` is in it; null asks only the first',
+    )
+    allow_remote_code: bool = Field(
+        default=False, description="run code of the model's repository; needs org/model@ and 40 digits"
+    )
+    max_new_tokens: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=16, description="where an answer is cut off"
+    )
 
 
 class NudeNet(Strict):
     """NudeNet (ONNX): is one of `classes` found with at least `threshold`? Needs the extra `nudenet`."""
 
     kind: Literal["nudenet"]
-    classes: Names
-    threshold: Annotated[float, Field(gt=0, lt=1)]
+    classes: Names = Field(
+        description="what NudeNet calls the body parts that count", examples=[["FEMALE_BREAST_EXPOSED"]]
+    )
+    threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="the least score of a find", examples=[0.6]
+    )
 
 
 class Plugin(Strict):
     """A detector of an installed package, by its name under the entry points `resurgence_gate.detectors`."""
 
     kind: Literal["plugin"]
-    name: Name
-    options: dict[str, Any] = Field(default_factory=dict)
+    name: Name = Field(description="of the entry point", examples=["my-detector"])
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="what the plugin is told, as it documents"
+    )
 
 
 DetectorSpec = Annotated[

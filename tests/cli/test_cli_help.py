@@ -24,6 +24,10 @@ PAGES = {
     "policy-validate": ["policy", "validate"],
     "policy-show": ["policy", "show"],
     "policy-list": ["policy", "list"],
+    "detectors": ["detectors"],
+    "detectors-list": ["detectors", "list"],
+    "detectors-describe": ["detectors", "describe"],
+    "detectors-run": ["detectors", "run"],
 }
 ENVIRONMENT = {**os.environ, "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
 HEAVY = (

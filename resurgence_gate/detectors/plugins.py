@@ -1,0 +1,188 @@
+"""Detectors of other packages, found by their entry points in the group `resurgence_gate.detectors`.
+
+A package names a `DetectorPlugin` in its pyproject.toml:
+
+    [project.entry-points."resurgence_gate.detectors"]
+    my-detector = "my_package:MyPlugin"
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from resurgence_gate.detectors.interface import Detector, Look
+from resurgence_gate.errors import GateError, MeasurementError, UsageError
+from resurgence_gate.policy.text import or_else
+from resurgence_gate.vocabulary import Outcome
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+GROUP = "resurgence_gate.detectors"
+
+
+class DetectorPlugin(Protocol):
+    """What an entry point gives: a class that is made without arguments, an object, or a module with these functions.
+
+    Beside `open` it may have `files(options)`, the paths of everything that its answers depend on (weights, and perhaps
+    its own source): they are hashed, so that answers under other files are never taken for the same.
+    """
+
+    def open(self, options: Mapping[str, Any], concepts: Sequence[str], device: torch.device) -> Detector:
+        """The detector, on `device`; `concepts` are all that it may be asked for. Raise ValueError to refuse."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstalledPlugin:
+    """An entry point, and the distribution that it is of."""
+
+    entry_point: EntryPoint
+
+    @property
+    def name(self) -> str:
+        """What policies call it."""
+        return self.entry_point.name
+
+    @property
+    def version(self) -> str:
+        """Name and version of its distribution."""
+        dist = self.entry_point.dist
+        return f"{dist.name} {dist.version}" if dist else "an unnamed distribution"
+
+    @property
+    def summary(self) -> str:
+        """The one line of its distribution about itself."""
+        dist = self.entry_point.dist
+        return str(dist.metadata.get("Summary") or "") if dist else ""
+
+    def load(self) -> Any:
+        """Import it. Raises UsageError."""
+        try:
+            loaded = self.entry_point.load()
+            plugin = loaded() if isinstance(loaded, type) else loaded
+        except GateError:
+            raise
+        except Exception as error:  # whatever another package's module does as it is imported
+            reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), 'no reason given')}"
+            raise UsageError(
+                f"detector {self.name!r}: {self.entry_point.value} of {self.version} cannot be loaded ({reason}); "
+                "install it again, or see to the package"
+            ) from error
+        if not callable(getattr(plugin, "open", None)):
+            raise UsageError(
+                f"detector {self.name!r}: {self.entry_point.value} of {self.version} has no `open`; "
+                "it is no plugin of this version, see to the package"
+            )
+        return plugin
+
+
+def installed_plugins() -> tuple[InstalledPlugin, ...]:
+    """Every entry point of the group, by name; nothing is imported."""
+    found = entry_points(group=GROUP)
+    return tuple(sorted((InstalledPlugin(entry_point=e) for e in found), key=lambda p: (p.name, p.version)))
+
+
+def find_plugin(name: str) -> InstalledPlugin:
+    """The one plugin of that name. Raises UsageError where there is none, or more than one."""
+    installed = installed_plugins()
+    found = [plugin for plugin in installed if plugin.name == name]
+    if not found:
+        known = sorted({plugin.name for plugin in installed})
+        hint = f"{or_else(name, known)}; installed: {', '.join(known)}" if known else "; none is installed"
+        raise UsageError(f"detector {name!r}: no installed package registers a plugin of this name{hint}")
+    if len(found) > 1:
+        owners = ", ".join(plugin.version for plugin in found)
+        raise UsageError(
+            f"detector {name!r} is registered {len(found)} times ({owners}), so nobody knows which one judges; "
+            "uninstall all but one"
+        )
+    return found[0]
+
+
+class Watched:
+    """A plugin's detector whose failures and answers are looked at: what it may not say is never counted."""
+
+    def __init__(self, detector: Detector, plugin: InstalledPlugin) -> None:
+        self.detector = detector
+        self.plugin = plugin
+        self.name = plugin.name
+
+    def look(self, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
+        """See `Detector.look`."""
+        return self._asked("look", pictures, concepts)
+
+    def search(self, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
+        """See `Detector.search`."""
+        return self._asked("search", pictures, concepts)
+
+    def _asked(self, method: str, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
+        try:
+            # A copy, because the pictures are judged by others too.
+            looks = list(getattr(self.detector, method)(pictures.clone(), list(concepts)))
+        except (GateError, MemoryError):
+            raise
+        except Exception as error:
+            if "out of memory" in str(error).lower():
+                raise
+            raise self._failure(f"raised {type(error).__name__}: {error}") from error
+        if len(looks) != len(pictures):
+            raise self._failure(f"gave {len(looks)} answers for {len(pictures)} pictures")
+        wrong = next((look for look in looks if not _is_sound(look)), None)
+        if wrong is not None:
+            raise self._failure(f"answered {wrong!r}, which is no Look with a score from 0 to 1")
+        return looks
+
+    def _failure(self, what: str) -> MeasurementError:
+        return MeasurementError(
+            f"detector {self.name!r} of {self.plugin.version} {what}; nothing can be said of the pictures, "
+            "see to the package"
+        )
+
+
+def require_detector(detector: object, plugin: InstalledPlugin) -> Watched:
+    """What a plugin's `open` gave, watched. Raises UsageError where it is no detector."""
+    lacking = [name for name in ("look", "search") if not callable(getattr(detector, name, None))]
+    if lacking:
+        raise UsageError(
+            f"detector {plugin.name!r}: `open` of {plugin.version} gave a {type(detector).__name__} without "
+            f"{' and '.join(lacking)}; see to the package"
+        )
+    return Watched(detector, plugin)  # type: ignore[arg-type]
+
+
+def plugin_files(plugin: InstalledPlugin, loaded: Any, options: Mapping[str, Any]) -> list[Path]:
+    """The files that the plugin says its answers depend on. Raises UsageError."""
+    tell = getattr(loaded, "files", None)
+    if tell is None:
+        return []
+    try:
+        files = [Path(file) for file in tell(options)]
+    except GateError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"detector {plugin.name!r}: {plugin.version} refused its options ({type(error).__name__}: {error})"
+        ) from error
+    absent = [file for file in files if not file.is_file()]
+    if absent:
+        raise UsageError(
+            f"detector {plugin.name!r}: {plugin.version} needs {absent[0]}, which is not there; "
+            "correct its options, or fetch the file"
+        )
+    return files
+
+
+def _is_sound(look: object) -> bool:
+    if not isinstance(look, Look) or not isinstance(look.outcome, Outcome):
+        return False
+    score = look.score
+    if score is None:
+        return look.outcome is Outcome.UNDETERMINED
+    return isinstance(score, float | int) and math.isfinite(score) and 0 <= score <= 1
