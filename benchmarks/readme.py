@@ -1,9 +1,10 @@
-"""Fill the README's blocks from what commands printed, so that no figure in it is typed by hand.
+"""Fill the blocks of README.md and docs/*.md from what commands printed, so that no figure in them is typed by hand.
 
     python benchmarks/readme.py [--check]
 
-`help check` comes from `resurgence-gate check --help`, `demo` and `verdicts` from the files of benchmarks/results/ that
-`make demo` (its output) and `benchmarks/verdicts.py` wrote.
+`<!-- help check -->` comes from `resurgence-gate check --help`, `demo`, `verdicts` and `tasks` from the files of
+benchmarks/results/ that `make demo` (its output), `benchmarks/verdicts.py` and `benchmarks/tasks.py` wrote, `recipes`
+from the package.
 """
 
 from __future__ import annotations
@@ -23,27 +24,57 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="only say whether the README is up to date")
     arguments = parser.parse_args()
-    readme = ROOT / "README.md"
-    before = readme.read_text()
-    after = filled(before)
-    if arguments.check and after != before:
-        sys.exit("README.md is out of date; run python benchmarks/readme.py")
-    readme.write_text(after)
+    stale = []
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        before = page.read_text()
+        after = filled(before, page)
+        if after != before:
+            stale.append(str(page.relative_to(ROOT)))
+            if not arguments.check:
+                page.write_text(after)
+    if arguments.check and stale:
+        sys.exit(f"{', '.join(stale)}: out of date; run python benchmarks/readme.py")
 
 
-def filled(text: str) -> str:
-    """The README with every block replaced by its source."""
-    blocks = {
-        "help check": fenced(help_text("check")),
-        "demo": fenced((RESULTS / "demo.txt").read_text()),
-        "verdicts": (RESULTS / "verdicts.md").read_text(),
-    }
-    for name, body in blocks.items():
+def filled(text: str, page: Path) -> str:
+    """The page with every block replaced by its source."""
+    opened = re.findall(r"<!-- (?!/)([\w -]+?) -->", text)
+    for name in opened:
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
-            raise SystemExit(f"README.md has no block {name!r}")
-        text = pattern.sub(lambda m, b=body: f"{m[1]}{b.rstrip()}\n{m[2]}", text)
+            raise SystemExit(f"{page}: the block {name!r} has no end")
+        text = pattern.sub(lambda m, b=source(name): f"{m[1]}{b.rstrip()}\n{m[2]}", text)
     return text
+
+
+def source(name: str) -> str:
+    """What a block holds."""
+    if name.startswith("help "):
+        return fenced(help_text(name.removeprefix("help ")))
+    match name:
+        case "demo":
+            return fenced((RESULTS / "demo.txt").read_text())
+        case "verdicts":
+            return (RESULTS / "verdicts.md").read_text()
+        case "tasks":
+            return (RESULTS / "tasks.md").read_text().partition("\n\n")[2]
+        case "recipes":
+            return recipes()
+        case _:
+            raise SystemExit(f"no command fills a block called {name!r}")
+
+
+def recipes() -> str:
+    """The frozen fine-tunes as a table."""
+    from resurgence_gate.policy.recipes import STANDARDS
+
+    lines = ["| recipe | learning rate | weight decay | batch | doses | |", "|---|---|---|---|---|---|"]
+    for name, fields in STANDARDS.items():
+        doses = ", ".join(map(str, fields["doses"]))
+        more = f"rank {fields['rank']}, alpha {fields['alpha']:g}" if "rank" in fields else ""
+        numbers = f"{fields['lr']:g} | {fields['weight_decay']:g} | {fields['batch']} | {doses} | {more}"
+        lines.append(f"| `{name}` | {numbers} |")
+    return "\n".join(lines) + "\n"
 
 
 def fenced(text: str) -> str:
@@ -51,7 +82,13 @@ def fenced(text: str) -> str:
 
 
 def help_text(command: str) -> str:
-    program = [sys.executable, "-c", "from resurgence_gate.cli import main; main()", command, "--help"]
+    program = [
+        sys.executable,
+        "-c",
+        "from resurgence_gate.cli import main; main()",
+        *command.split(),
+        "--help",
+    ]
     environment = os.environ | {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
     printed = subprocess.run(program, capture_output=True, text=True, check=True, env=environment).stdout
     return "\n".join(line.rstrip() for line in printed.splitlines())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resurgence_gate.cli.check import Device
+from resurgence_gate.cli.options import Device
 
 if TYPE_CHECKING:
     from rich.console import Console
