@@ -43,7 +43,8 @@ def filled(text: str, page: Path) -> str:
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
             raise SystemExit(f"{page}: the block {name!r} has no end")
-        text = pattern.sub(lambda m, b=source(name): f"{m[1]}{b.rstrip()}\n{m[2]}", text)
+        body = source(name).rstrip()
+        text = pattern.sub(lambda found, body=body: f"{found[1]}{body}\n{found[2]}", text)
     return text
 
 
@@ -60,6 +61,8 @@ def source(name: str) -> str:
             return (RESULTS / "tasks.md").read_text().partition("\n\n")[2]
         case "recipes":
             return recipes()
+        case "detectors":
+            return detectors()
         case _:
             raise SystemExit(f"no command fills a block called {name!r}")
 
@@ -75,6 +78,14 @@ def recipes() -> str:
         numbers = f"{fields['lr']:g} | {fields['weight_decay']:g} | {fields['batch']} | {doses} | {more}"
         lines.append(f"| `{name}` | {numbers} |")
     return "\n".join(lines) + "\n"
+
+
+def detectors() -> str:
+    """The kinds of detectors as a table."""
+    from resurgence_gate.detectors.registry import kinds
+
+    rows = [f"| `{name}` | {kind.SUMMARY.rstrip('.')} |" for name, kind in kinds().items()]
+    return "\n".join(["| kind | |", "|---|---|", *rows]) + "\n"
 
 
 def fenced(text: str) -> str:

@@ -248,7 +248,7 @@ class Vqa(Strict):
 
     kind: Literal["vqa"]
     model: Name = Field(
-        description="an image-text-to-text model of transformers: pocket:vqa, a folder, or org/model[@revision]",
+        description="an image-text-to-text model of transformers: a folder, or org/model[@revision]",
         examples=["Qwen/Qwen2.5-VL-3B-Instruct@66285546d2b821cf421d4f5eb2576359d3770cd3"],
     )
     questions: VqaQuestions = Field(
