@@ -30,10 +30,10 @@ class Q16Detector:
     """
 
     def __init__(self, clip: Clip, prompts: Tensor, *, name: str) -> None:
-        """Take prompts [2, width] of any length. Raises UsageError where the width is not that of the CLIP."""
+        """Take prompts [2, width], unit vectors. Raises UsageError where the width is not that of the CLIP."""
         self.name = name
         self.clip = clip
-        self.prompts = F.normalize(prompts.to(clip.device, torch.float32), dim=-1)
+        self.prompts = prompts.to(clip.device, torch.float32)
         width = clip.embed_pictures(torch.zeros(1, 3, clip.size, clip.size, dtype=torch.uint8)).shape[1]
         if prompts.shape[1] != width:
             raise UsageError(

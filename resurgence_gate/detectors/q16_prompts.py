@@ -41,7 +41,7 @@ def locate_prompts(spec: Q16) -> tuple[Path, str]:
 
 
 def read_prompts(file: Path, spec: Q16) -> NDArray[np.float32]:
-    """The prompts [2, width] as they were saved, one row for each of `LABELS`. Raises UsageError."""
+    """The prompts as unit vectors [2, width], one row for each of `LABELS`. Raises UsageError."""
     return _parsed(_content(file, spec), file, spec)
 
 
@@ -97,16 +97,17 @@ def _two_directions(saved: NDArray[Any], spec: Q16) -> NDArray[np.float32]:
         raise UsageError(
             f"{_where(spec)}: {saved.dtype} of shape {list(saved.shape)}; Q16 takes two vectors; {_HOW_TO_SAVE}"
         )
-    with np.errstate(over="ignore"):
-        prompts = saved.astype(np.float32)
+    prompts = saved.astype(np.float64)  # in which no length that a smaller type can have is 0 or infinite
     if not np.isfinite(prompts).all():
         raise UsageError(f"{_where(spec)}: it holds NaN or infinity; take the file that was published")
-    lengths = np.linalg.norm(prompts, axis=1, keepdims=True)
-    if not (lengths > 0).all() or not np.isfinite(lengths).all():
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(prompts, axis=1, keepdims=True)
+    if not ((lengths > 0) & np.isfinite(lengths)).all():
         raise UsageError(f"{_where(spec)}: a vector without a direction; take the file that was published")
-    if np.array_equal(*(prompts / lengths)):
+    units = (prompts / lengths).astype(np.float32)
+    if np.array_equal(*units):
         raise UsageError(f"{_where(spec)}: both vectors are one, which tells no two pictures apart")
-    return prompts
+    return units
 
 
 def _safetensors(content: bytes) -> NDArray[Any]:
