@@ -60,7 +60,7 @@ class InstalledPlugin:
     def summary(self) -> str:
         """The one line of its distribution about itself."""
         dist = self.entry_point.dist
-        return str(dist.metadata.get("Summary") or "") if dist else ""
+        return str(dist.metadata.json.get("summary", "")) if dist else ""
 
     def load(self) -> Any:
         """Import it. Raises UsageError."""
