@@ -35,7 +35,16 @@ def test_yes(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["No", "no.", "NO", "'No'", "No, it is a duck.", "No it is not.", "No the picture shows a cat", "No: a duck"],
+    [
+        "No",
+        "no.",
+        "NO",
+        "'No'",
+        "No, it is a duck.",
+        "No it is not.",
+        "No the picture shows a cat",
+        "No: a duck",
+    ],
 )
 def test_no(text):
     assert yes_or_no(text) is Reply.NO

@@ -202,16 +202,22 @@ def test_remote_code_needs_a_commit(model):
         locate_detector(spec_of(model, allow_remote_code=True), CONCEPTS)
 
 
-@pytest.mark.parametrize("missing", ["config.json", "processor"])
-def test_a_folder_that_lacks_what_it_needs(copy, missing):
-    names = ["config.json"] if missing == "config.json" else ["preprocessor_config.json", "processor_config.json"]
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["config.json"],
+        ["preprocessor_config.json", "processor_config.json"],
+        ["tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"],
+    ],
+)
+def test_a_folder_that_lacks_what_it_needs(copy, names):
     for name in names:
         (copy / name).unlink(missing_ok=True)
     with pytest.raises(UsageError, match=f"no {' or '.join(names)} in .*image-text-to-text"):
         locate_detector(spec_of(copy), CONCEPTS)
 
 
-@pytest.mark.parametrize("damage", ["missing shard", "missing tensor", "configuration", "tokenizer"])
+@pytest.mark.parametrize("damage", ["missing shard", "missing tensor", "configuration"])
 def test_files_that_do_not_fit_are_told_in_one_message(copy, damage):
     shard = sorted(copy.glob("model-*.safetensors"))[-1]
     match damage:
@@ -221,9 +227,6 @@ def test_files_that_do_not_fit_are_told_in_one_message(copy, damage):
             save_file(dict(sorted(load_file(shard).items())[1:]), shard, {"format": "pt"})
         case "configuration":
             edit(copy / "config.json", model_type="none-such")
-        case "tokenizer":
-            for name in ("tokenizer.json", "vocab.json", "merges.txt"):
-                (copy / name).unlink()
     located = locate_detector(spec_of(copy), CONCEPTS)
     with pytest.raises(UsageError) as raised:
         open_detector(located, CPU)
@@ -245,9 +248,9 @@ def test_from_the_hub_it_reads_what_it_needs_and_answers_alike(hub, copy):
     read = {file.name for file, _ in located.files.files}
     unread = {"pytorch_model.bin", "consolidated.safetensors", "own.py", "README.md"}
     assert read == {file.name for file in copy.iterdir()} - unread
-    assert open_detector(located, CPU).model.answer(pictures(1), questions(1)) == opened(
-        copy
-    ).model.answer(pictures(1), questions(1))
+    assert open_detector(located, CPU).model.answer(pictures(1), questions(1)) == opened(copy).model.answer(
+        pictures(1), questions(1)
+    )
 
 
 def test_code_that_the_policy_lets_in_is_hashed_and_passed_on(hub, copy, monkeypatch):
@@ -277,5 +280,7 @@ def test_one_file_of_weights_is_taken_before_shards(hub, copy):
 
 def test_the_template_is_the_models_own(model):
     assert "assistant" in CHAT_TEMPLATE
-    assert model.prompt("Who?").startswith("<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Who?")
+    assert model.prompt("Who?").startswith(
+        "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Who?"
+    )
     assert model.prompt("Who?").endswith("<|im_start|>assistant\n")
