@@ -96,10 +96,10 @@ def test_a_class_an_object_or_a_module_gives_the_detector(install, entry):
 def test_its_distribution_options_and_files_are_its_identity(install, tmp_path):
     file = tmp_path / "weights"
     file.write_text("1")
-    install()
+    module = install()
     located = locate_detector(spec_of(file=str(file)), ("sun",))
     assert located.version == "lab-detectors 1.2"
-    assert [f for f, _ in located.files.files] == [file]
+    assert [f.name for f, _ in located.files.files] == [f"{module}.py", "weights"]
     digests = {located.digest, locate_detector(spec_of(), ("sun",)).digest}
     digests.add(locate_detector(spec_of(limit=0.1), ("sun",)).digest)
     file.write_text("2")
@@ -115,6 +115,14 @@ def test_another_version_is_another_detector(install):
     install(version="1.3")  # found before the other on the path
     assert locate_detector(spec_of(), ("sun",)).version == "lab-detectors 1.3"
     assert locate_detector(spec_of(), ("sun",)).digest != first
+
+
+def test_code_that_was_edited_is_another_detector(install):
+    install()
+    first = locate_detector(spec_of(), ("sun",))
+    (source,) = (file for file, _ in first.files.files)
+    source.write_text(source.read_text() + "# other")
+    assert locate_detector(spec_of(), ("sun",)).digest != first.digest
 
 
 def test_nothing_is_imported_to_list_them(install):
