@@ -9,6 +9,7 @@ A package names a `DetectorPlugin` in its pyproject.toml:
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -30,8 +31,8 @@ GROUP = "resurgence_gate.detectors"
 class DetectorPlugin(Protocol):
     """What an entry point gives: a class that is made without arguments, an object, or a module with these functions.
 
-    Beside `open` it may have `files(options)`, the paths of everything that its answers depend on (weights, and perhaps
-    its own source): they are hashed, so that answers under other files are never taken for the same.
+    Beside `open` it may have `files(options)`, the paths of what its answers depend on: weights, and code beside the
+    module of the entry point. They are hashed, so that answers under other files are never taken for the same.
     """
 
     def open(self, options: Mapping[str, Any], concepts: Sequence[str], device: torch.device) -> Detector:
@@ -60,7 +61,7 @@ class InstalledPlugin:
     def summary(self) -> str:
         """The one line of its distribution about itself."""
         dist = self.entry_point.dist
-        return dist.metadata["Summary"] if dist and "Summary" in dist.metadata else ""
+        return str(dist.metadata.json.get("summary", "")) if dist else ""
 
     def load(self) -> Any:
         """Import it. Raises UsageError."""
@@ -158,12 +159,12 @@ def require_detector(detector: object, plugin: InstalledPlugin) -> Watched:
 
 
 def plugin_files(plugin: InstalledPlugin, loaded: Any, options: Mapping[str, Any]) -> list[Path]:
-    """The files that the plugin says its answers depend on. Raises UsageError."""
+    """The plugin's module, and the files that it says its answers depend on. Raises UsageError."""
+    # A plugin is edited long before its version is raised: answers of the earlier code must not be found again.
+    source = getattr(sys.modules[plugin.entry_point.module], "__file__", None)
     tell = getattr(loaded, "files", None)
-    if tell is None:
-        return []
     try:
-        files = [Path(file) for file in tell(options)]
+        files = [Path(file) for file in (*([source] if source else []), *(tell(options) if tell else []))]
     except GateError:
         raise
     except Exception as error:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
@@ -82,14 +85,28 @@ class VisionLanguageModel:
 
 def _load(source: str, remote_code: bool) -> Any:
     """The model, every tensor of it from the file: transformers would leave what is missing at random."""
+    absent = _unkept_promises(Path(source))
     with quiet(), torch.random.fork_rng(devices=[]):
         model, loaded = AutoModelForImageTextToText.from_pretrained(
             source, use_safetensors=True, output_loading_info=True, trust_remote_code=remote_code
         )
-    missing = sorted(key for key in loaded["missing_keys"] if not key.endswith(_COMPUTED))
+    missing = sorted({*absent, *(key for key in loaded["missing_keys"] if not key.endswith(_COMPUTED))})
     if missing:
         raise ValueError(f"{len(missing)} tensors are missing: {', '.join(missing[:3])}")
     return model
+
+
+def _unkept_promises(folder: Path) -> list[str]:
+    """Tensors that the index lists and its files lack: transformers 4 takes the index's word."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return []
+    places: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    held: set[str] = set()
+    for file in set(places.values()):
+        with safe_open(folder / file, framework="pt") as shard:
+            held |= set(shard.keys())
+    return sorted(places.keys() - held)
 
 
 def _greedy(own: Any, tokenizer: Any, max_new_tokens: int) -> GenerationConfig:

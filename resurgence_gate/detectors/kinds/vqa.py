@@ -26,6 +26,12 @@ _WEIGHTS = re.compile(
 )  # others are the same model in another library's names
 _ALSO_READ = (".jinja", ".model")  # chat template, SentencePiece vocabulary
 
+_NEEDED = (
+    ("config.json",),
+    ("preprocessor_config.json", "processor_config.json"),
+    ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"),
+)
+
 
 def locate(spec: Vqa, concepts: Sequence[str]) -> LocatedDetector:
     """Find the model; any concept can be asked for. Code of its own is let in only if the policy pins it."""
@@ -80,7 +86,8 @@ def _with_code(names: Collection[str]) -> list[str]:
 
 
 def _require_a_model(folder: Path, where: str) -> None:
-    for wanted in (("config.json",), ("preprocessor_config.json", "processor_config.json")):
+    """Also a vocabulary: without one, transformers 5 makes a tokenizer that knows no word."""
+    for wanted in _NEEDED:
         if not any((folder / name).is_file() for name in wanted):
             raise UsageError(
                 f"{where}: no {' or '.join(wanted)} in {folder}; "
