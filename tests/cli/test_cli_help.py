@@ -21,6 +21,8 @@ PAGES = {
     "policy": ["policy"],
     "policy-validate": ["policy", "validate"],
     "policy-show": ["policy", "show"],
+    "policy-init": ["policy", "init"],
+    "policy-schema": ["policy", "schema"],
     "policy-list": ["policy", "list"],
 }
 ENVIRONMENT = {**os.environ, "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
