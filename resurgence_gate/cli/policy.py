@@ -1,14 +1,21 @@
-"""`resurgence-gate policy`: look at policies before they are used."""
+"""`resurgence-gate policy`: write policies, and look at them before they are used."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from resurgence_gate.policy.document import Document
+    from resurgence_gate.policy.schema import Policy
+
 app = typer.Typer(
-    help="Check, show and list policies.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
+    help="Write, check, show and list policies.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
 )
 
 _VALIDATE = """\b
@@ -18,7 +25,15 @@ Examples:
 _SHOW = """\b
 Examples:
   resurgence-gate policy show object
-  resurgence-gate policy show object > mine.yaml      (a policy of your own to start from)"""
+  resurgence-gate policy show celebrity-10 --resolved      (with everything that it extends, written out)"""
+_INIT = """\b
+Examples:
+  resurgence-gate policy init mine.yaml                      (a whole policy with its comments, to be changed)
+  resurgence-gate policy init mine.yaml --extends object     (a few lines: what differs from a shipped policy)"""
+_SCHEMA = """\b
+Examples:
+  resurgence-gate policy schema > policy.schema.json
+  A first line `# yaml-language-server: $schema=policy.schema.json` lets editors complete and check a policy."""
 
 
 @app.command(epilog=_VALIDATE)
@@ -30,13 +45,13 @@ def validate(
 ) -> None:
     """Say whether policies are sound; every mistake is shown with its line and column."""
     from resurgence_gate.errors import PolicyError
-    from resurgence_gate.policy import load_policy
+    from resurgence_gate.policy.load import read_policy
 
     broken = []
     for name in files:
         try:
-            policy = load_policy(name)
-            _refuse_unknown_pocket(policy.reference, name)
+            policy, document = read_policy(name)
+            _refuse_unknown_pocket(policy, document, name)
         except PolicyError as error:
             broken.append(str(error))
         else:
@@ -45,35 +60,52 @@ def validate(
         raise PolicyError("\n".join([f"{len(broken)} of {len(files)} policies unsound", *broken]))
 
 
-def _refuse_unknown_pocket(reference: str, source: str) -> None:
-    """The embedded models are known beforehand; whether others exist is seen when they are fetched."""
-    from resurgence_gate.checkpoints.pocket import pocket_names
-    from resurgence_gate.errors import PolicyError
-    from resurgence_gate.policy.document import read_document
-    from resurgence_gate.policy.files import find_policy
-    from resurgence_gate.policy.text import or_else, shown
-
-    known = [f"pocket:{name}" for name in pocket_names()]
-    if not known or not reference.startswith("pocket:") or reference in known:
-        return
-    path = find_policy(source)
-    mark = read_document(path.read_text(encoding="utf-8-sig")).mark(("reference",))
-    hint = f"{or_else(reference, known)}; embedded: {', '.join(known)}"
-    raise PolicyError(f'{shown(path)}:{mark}: reference: "{reference}" is unknown{hint}')
-
-
 @app.command(epilog=_SHOW)
 def show(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A shipped policy, or a file.", show_default=False)
     ],
+    resolved: Annotated[
+        bool,
+        typer.Option("--resolved", help="With what it extends, and lists and recipes written out."),
+    ] = False,
 ) -> None:
     """Print a policy as it is written, with its comments."""
     from resurgence_gate.policy.files import find_policy
     from resurgence_gate.policy.load import load_policy
+    from resurgence_gate.policy.write import policy_text
 
-    load_policy(name)
-    typer.echo(find_policy(name).read_text(encoding="utf-8-sig"), nl=False)
+    policy = load_policy(name)
+    text = policy_text(policy) if resolved else find_policy(name).read_text(encoding="utf-8-sig")
+    typer.echo(text, nl=False)
+
+
+@app.command(epilog=_INIT)
+def init(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the policy goes.", show_default=False)],
+    extends: Annotated[
+        str | None,
+        typer.Option(
+            "--extends",
+            metavar="FILE|NAME",
+            help="Write only what differs from this policy.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write a policy to start from."""
+    from resurgence_gate.policy.write import new_policy, write_new
+
+    write_new(file, new_policy(file, extends))
+    typer.echo(f"Written: {file}; see what it says with `resurgence-gate policy show {file} --resolved`")
+
+
+@app.command(epilog=_SCHEMA)
+def schema() -> None:
+    """Print the JSON schema of policy files, for editors."""
+    from resurgence_gate.policy.json_schema import SHIPPED
+
+    typer.echo(SHIPPED.read_text(encoding="utf-8"), nl=False)
 
 
 @app.command("list")
@@ -84,3 +116,21 @@ def list_() -> None:
     shipped = shipped_policies()
     for name, path in shipped.items():
         typer.echo(f"{name:<{max(map(len, shipped))}}  {load_policy(Path(path)).description}")
+
+
+def _refuse_unknown_pocket(policy: Policy, document: Document, source: str) -> None:
+    """The embedded models are known beforehand; whether others exist is seen when they are fetched."""
+    from resurgence_gate.checkpoints.pocket import pocket_names
+    from resurgence_gate.errors import PolicyError
+    from resurgence_gate.policy.files import find_policy
+    from resurgence_gate.policy.text import messages, or_else, shown
+
+    known = [f"pocket:{name}" for name in pocket_names()]
+    reference = policy.reference
+    if not known or not reference.startswith("pocket:") or reference in known:
+        return
+    message = f'"{reference}" is unknown{or_else(reference, known)}; embedded: {", ".join(known)}'
+    place = ("reference",)
+    raise PolicyError(
+        "\n".join(messages([(document.mark(place), place, message)], shown(find_policy(source))))
+    )

@@ -30,6 +30,7 @@ from resurgence_gate.policy.schema import (
     NudeNet,
     ProbeSpec,
     Retained,
+    Vqa,
 )
 from resurgence_gate.policy.text import or_else
 from resurgence_gate.vocabulary import names, same_concept
@@ -120,15 +121,17 @@ def _other_name(loc: Loc, label: str, erased: Concepts, asked: tuple[str, ...]) 
 
 def _one_question(detector: DetectorSpec, erased: Concepts, retained: Retained) -> Iterator[Problem]:
     """Q16 and NudeNet say yes or no: they tell no concept from another."""
-    if isinstance(detector, NudeNet) and len(erased.concepts) > 1:
-        message = "nudenet answers one question; name what it looks for as one concept"
-        yield Problem(loc=("erased", "concepts"), message=message)
+    if isinstance(detector, NudeNet) and (several := len(erased.concepts)) > 1:
+        message = (
+            f"nudenet answers one question, and erased.concepts names {several}; name what it finds as one"
+        )
+        yield Problem(loc=("detector", "kind"), message=message)
     if isinstance(detector, Q16 | NudeNet) and retained.detector is None:
         message = (
-            f"detector is missing: {detector.kind} cannot name retained concepts; give them a detector of "
-            "their own, such as clip-zero-shot"
+            f"{detector.kind} cannot name retained concepts; give them a detector of their own under "
+            "retained.detector, such as clip-zero-shot"
         )
-        yield Problem(loc=("retained",), message=message, on_key=True)
+        yield Problem(loc=("detector", "kind"), message=message)
     if isinstance(retained.detector, Q16 | NudeNet):
         message = (
             f"{retained.detector.kind} cannot name retained concepts; take clip-zero-shot, classifier or vqa"
@@ -144,10 +147,20 @@ def _downloads_pinned(detector: DetectorSpec, retained: Retained) -> Iterator[Pr
                 key, source = "weights", spec.weights
             case Q16():
                 key, source = "prompts", spec.prompts
+            case Vqa():
+                if spec.allow_remote_code and _HUB_NAME.fullmatch(spec.model.partition("@")[0]):
+                    yield from _code_pinned((*at, "model"), spec.model)
+                continue
             case _:
                 continue
         if "://" in source and spec.sha256 is None:
             yield Problem(loc=(*at, key), message="a URL needs sha256, the SHA-256 of the file", on_key=True)
+
+
+def _code_pinned(loc: Loc, model: str) -> Iterator[Problem]:
+    if not re.fullmatch(r"[0-9a-f]{40}", model.partition("@")[2]):
+        message = f"allow_remote_code runs what {model} says today; name a commit: org/model@ and 40 digits"
+        yield Problem(loc=loc, message=message)
 
 
 def _prompt_set_pinned(group: str) -> Callable[[Asked], Iterator[Problem]]:

@@ -1,6 +1,7 @@
 """`extends`: a policy that says only what differs from another.
 
-Sections are merged key by key, lists and values replaced, and `null` takes a key away (JSON Merge Patch, RFC 7396).
+Sections are merged key by key, lists and values replaced, and `null` takes a key of a section away (as in JSON Merge
+Patch, RFC 7396).
 A section whose `kind` changes is replaced whole. The name and the description are not inherited: they tell which
 policy a report is about.
 """
@@ -47,7 +48,11 @@ def _over_its_base(
         text = read_text(path, kind="policy", error=PolicyError, known=shipped_policies())
     except PolicyError as error:
         _refuse(document, where, str(error))
-    base = _over_its_base(_read(text, base_where), base_where, path.parent, (*through, path))
+    try:
+        base = _read(text, base_where)
+    except PolicyError as error:
+        raise PolicyError(f"{error} ({where} extends it)") from None
+    base = _over_its_base(base, base_where, path.parent, (*through, path))
     if not isinstance(base.data, dict):
         _refuse(document, where, f"{base_where} is no policy: a policy has sections, such as `erased:`")
     moved(base.data, _absolute(path.parent), _absolute(folder))
@@ -117,7 +122,7 @@ def _lay(new: dict[str, Any], old: dict[str, Any], loc: Loc, over: Document, mer
         here, before = (*loc, key), old.get(key)
         if isinstance(value, dict) and isinstance(before, dict) and _same_kind(value, before):
             _lay(value, before, here, over, merged)
-        elif value is None and key in old and not _broken(here, over):
+        elif value is None and loc and key in old and not _broken(here, over):
             del old[key]
             _forget(merged, here)
             continue

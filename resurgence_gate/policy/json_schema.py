@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from resurgence_gate.policy.recipes import STANDARDS
 from resurgence_gate.policy.schema import Policy
 from resurgence_gate.policy.shorthand import named_lists
 
+SHIPPED = Path(__file__).with_name("schema.json")
 _PARTIAL = "PartOf"  # before the name of a section that may be left incomplete
 _LISTS = ("concepts", "labels")
 
@@ -59,8 +61,8 @@ def _partial(node: Any) -> Any:
                 key: {"anyOf": [_partial(value), {"type": "null"}]} for key, value in properties.items()
             }
             return {**kept, "properties": either}
-        case {"additionalProperties": dict(values)}:
-            return {**node, "additionalProperties": {"anyOf": [values, {"type": "null"}]}}
+        case {"patternProperties": dict(patterns)}:
+            return {**node, "patternProperties": {key: _or_null(value) for key, value in patterns.items()}}
         case {"items": _}:
             return node  # lists are replaced, so that what stands in them is whole
         case dict():
@@ -70,9 +72,13 @@ def _partial(node: Any) -> Any:
     return node
 
 
+def _or_null(node: Any) -> dict[str, Any]:
+    return {"anyOf": [node, {"type": "null"}]}
+
+
 def _any_of(node: Any) -> Any:
     """`oneOf` would refuse what several kinds allow, such as a probe whose kind only its recipe says."""
     if isinstance(node, dict):
         named = {"anyOf" if key == "oneOf" else key: _any_of(value) for key, value in node.items()}
-        return {key: value for key, value in named.items() if key != "discriminator"}
+        return {key: value for key, value in named.items() if key not in ("discriminator", "title")}
     return [_any_of(item) for item in node] if isinstance(node, list) else node

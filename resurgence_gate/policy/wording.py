@@ -32,8 +32,8 @@ def in_our_words(errors: list[ErrorDetails]) -> Iterator[Problem]:
             *section, key = _written(error["loc"])
             yield Problem(loc=tuple(section), message=f"{key} is missing", on_key=True)
 
-        elif error["type"] == "too_short" and error["input"]:
-            continue  # not empty: its items were refused, each with its own message
+        elif error["type"] == "too_short" and error["ctx"]["actual_length"] < len(error["input"]):
+            continue  # some of its items were refused, each with its own message
         elif error["type"] not in ("missing", "extra_forbidden"):
             yield _of_value(error)
 
@@ -77,7 +77,8 @@ def _of_value(error: ErrorDetails) -> Problem:
         case _ if given is None:
             return Problem(loc=loc, message="has no value")
         case "too_short":
-            return Problem(loc=loc, message="is an empty list")
+            few = "is an empty list" if not given else f"must have at least {context['min_length']} items"
+            return Problem(loc=loc, message=few)
         case kind if kind in OUR_OWN:
             return Problem(loc=loc, message=error["msg"], on_key=kind in _OF_A_SECTION)
         case "less_than" | "greater_than" if _is_limit(loc):

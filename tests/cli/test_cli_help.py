@@ -23,6 +23,8 @@ PAGES = {
     "policy": ["policy"],
     "policy-validate": ["policy", "validate"],
     "policy-show": ["policy", "show"],
+    "policy-init": ["policy", "init"],
+    "policy-schema": ["policy", "schema"],
     "policy-list": ["policy", "list"],
     "detectors": ["detectors"],
     "detectors-list": ["detectors", "list"],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from resurgence_gate.errors import PolicyError
-from resurgence_gate.policy import load_policy, parse_policy
+from resurgence_gate.policy import load_policy, parse_policy, shipped_policies
 
 BROKEN = sorted((Path(__file__).parent / "broken").glob("*.yaml"))
 SMALL = Path(__file__).parent / "small.yaml"
@@ -19,9 +19,10 @@ def test_small_policy_is_sound() -> None:
 
 
 @pytest.mark.parametrize("path", BROKEN, ids=lambda path: path.stem)
-def test_golden_message(path: Path) -> None:
+def test_golden_message(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
     with pytest.raises(PolicyError) as caught:
-        parse_policy(path.read_text(), path.name)
+        load_policy(Path(path.name))
     golden = path.with_suffix(".txt")
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(f"{caught.value}\n")
@@ -62,8 +63,53 @@ def test_unknown_name_lists_what_is_shipped() -> None:
         load_policy("objekt")
 
 
+SHIPPED = shipped_policies()
+
+
+def _refused(text: str) -> bool:
+    """Whether `text` is no policy, which has to be told in words and with a place."""
+    told = _complaint(text)
+    if told is None:
+        return False
+    assert told
+    assert all(line.startswith("cut.yaml:") or "cut.yaml extends it" in line for line in told.splitlines())
+    return True
+
+
+def _complaint(text: str) -> str | None:
+    try:
+        parse_policy(text, "cut.yaml")
+    except PolicyError as error:
+        return str(error)
+    return None
+
+
 def test_a_cut_file_is_never_a_traceback() -> None:
     text = SMALL.read_text()
-    for cut in range(0, len(text) - 60, 7):
-        with pytest.raises(PolicyError):
-            parse_policy(text[:cut], "cut.yaml")
+    assert all(_refused(text[:cut]) for cut in range(0, len(text) - 60, 7))
+
+
+@pytest.mark.parametrize("name", ["object", "object-5", "nudity", "celebrity-gcd", "unsafe"])
+def test_a_file_without_any_one_line_is_a_policy_or_refused(name: str) -> None:
+    lines = SHIPPED[name].read_text().splitlines(keepends=True)
+    said = [i for i, line in enumerate(lines) if not line.lstrip().startswith("#") and line.strip()]
+    refused = [_refused("".join(lines[:i] + lines[i + 1 :])) for i in said]
+    assert any(refused)
+
+
+@pytest.mark.parametrize("value", ["", "null", "[]", "{}", "7", "x", "[x]", "{x: y}", "[[]]", "[{}]"])
+def test_any_value_at_any_key_is_a_policy_or_refused(value: str) -> None:
+    lines = SHIPPED["unsafe"].read_text().splitlines()
+    for i, line in enumerate(lines):
+        key, colon, _ = line.partition(":")
+        if colon and not line.lstrip().startswith(("#", "-")):
+            indent = len(key) - len(key.lstrip())
+            end = next(
+                (j for j in range(i + 1, len(lines)) if lines[j].strip() and not _deeper(lines[j], indent)),
+                len(lines),
+            )
+            _refused("\n".join([*lines[:i], f"{key}: {value}", *lines[end:]]) + "\n")
+
+
+def _deeper(line: str, indent: int) -> bool:
+    return len(line) - len(line.lstrip()) > indent or line.lstrip().startswith("#")
