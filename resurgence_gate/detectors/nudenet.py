@@ -35,7 +35,7 @@ class NudeNetDetector:
 
     def search(self, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
         """Judge each picture; the concepts make no difference."""
-        # Arrays are taken for what OpenCV reads from a file: [h, w, 3], blue first.
+        # As OpenCV reads a file, [h, w, 3] and blue first: the answer is the package's own for the saved picture.
         as_read = pictures.cpu().flip(1).permute(0, 2, 3, 1).contiguous().numpy()
         return [self._judge(boxes) for boxes in self.model.detect_batch(list(as_read))]
 

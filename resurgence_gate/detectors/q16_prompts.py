@@ -104,7 +104,7 @@ def _two_directions(saved: NDArray[Any], spec: Q16) -> NDArray[np.float32]:
         lengths = np.linalg.norm(prompts, axis=1, keepdims=True)
     if not ((lengths > 0) & np.isfinite(lengths)).all():
         raise UsageError(f"{_where(spec)}: a vector without a direction; take the file that was published")
-    units = (prompts / lengths).astype(np.float32)
+    units: NDArray[np.float32] = (prompts / lengths).astype(np.float32)
     if np.array_equal(*units):
         raise UsageError(f"{_where(spec)}: both vectors are one, which tells no two pictures apart")
     return units

@@ -76,7 +76,7 @@ def _class_names(source: Path) -> tuple[str, ...]:
     try:
         for statement in ast.parse(source.read_text(encoding="utf-8")).body:
             match statement:
-                case ast.Assign(targets=[ast.Name(id="__labels")], value=value):
+                case ast.Assign(targets=[ast.Name(id="__labels")], value=ast.List() as value):
                     return tuple(map(str, ast.literal_eval(value)))
     except (OSError, ValueError, SyntaxError):
         pass
