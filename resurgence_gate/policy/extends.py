@@ -72,9 +72,8 @@ def _base_of(document: Document, where: str, folder: Path) -> Path:
 def _refuse_long_ways(path: Path, through: tuple[Path | None, ...], document: Document, where: str) -> None:
     way = [*(file for file in through if file is not None), path]
     told = " -> ".join(file.name for file in way)
-    if os.path.realpath(path) in map(
-        os.path.realpath, way[:-1]
-    ):  # Path.resolve raises where links go in a circle
+    # Path.resolve raises where links go in a circle.
+    if os.path.realpath(path) in map(os.path.realpath, way[:-1]):
         _refuse(document, where, f"goes in a circle: {told}")
     if len(through) >= _DEEPEST:
         _refuse(document, where, f"is more than {_DEEPEST} files deep ({told}); write some of them as one")
