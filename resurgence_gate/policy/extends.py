@@ -61,7 +61,7 @@ def _over_its_base(
 
 def _base_of(document: Document, where: str, folder: Path) -> Path:
     named = document.data["extends"]
-    if not isinstance(named, str) or not named.strip():
+    if not isinstance(named, str) or not named.strip() or not named.isprintable():
         _refuse(document, where, "must be the name of a shipped policy, or a file relative to this one")
     try:
         return find_policy(named, folder)
@@ -72,7 +72,8 @@ def _base_of(document: Document, where: str, folder: Path) -> Path:
 def _refuse_long_ways(path: Path, through: tuple[Path | None, ...], document: Document, where: str) -> None:
     way = [*(file for file in through if file is not None), path]
     told = " -> ".join(file.name for file in way)
-    if path.resolve() in [file.resolve() for file in way[:-1]]:
+    # Path.resolve raises where links go in a circle.
+    if os.path.realpath(path) in map(os.path.realpath, way[:-1]):
         _refuse(document, where, f"goes in a circle: {told}")
     if len(through) >= _DEEPEST:
         _refuse(document, where, f"is more than {_DEEPEST} files deep ({told}); write some of them as one")

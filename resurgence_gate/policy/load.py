@@ -42,7 +42,7 @@ def parse_policy(text: str, where: str) -> Policy:
 def _parse(text: str, where: str, path: Path | None) -> tuple[Policy, Document]:
     document = read_extended(text, where, path)
     if document.data is None and not document.problems:
-        raise PolicyError(f"{where}: is empty; `resurgence-gate policy show pocket` prints one to start from")
+        raise PolicyError(f"{where}: is empty; `resurgence-gate policy init FILE` writes one to start from")
     if not isinstance(document.data, dict):
         raise PolicyError(f"{where}:{document.mark(())}: a policy has sections, such as `erased:`")
     write_out(document)

@@ -14,7 +14,7 @@ _OF_A_DETECTOR = ("model", "pretrained", "prompts", "weights")
 def moved(data: Any, old: Path, new: Path) -> None:
     """Rewrite, in place, what is relative to `old` so that it is relative to `new`."""
     for section, key, only_a_path in _places(data):
-        if only_a_path or (old / section[key]).exists():
+        if only_a_path or _exists(old / section[key]):
             section[key] = os.path.relpath(old / section[key], new)
 
 
@@ -24,7 +24,7 @@ def anchored(data: Any, folder: Path) -> None:
     Where nothing of that name is there, it stays as it is: the name of a model, or a path from where one is.
     """
     for section, key, only_a_path in _places(data):
-        if not only_a_path and (folder / section[key]).exists():
+        if not only_a_path and _exists(folder / section[key]):
             section[key] = str(folder / section[key])
 
 
@@ -48,6 +48,10 @@ def _places(data: Any, *, absolute: bool = False) -> Iterator[tuple[dict[str, An
 def _may_be_relative(value: str) -> bool:
     no_path = not value or "\0" in value or "://" in value or value.startswith(("~", "pocket:"))
     return not no_path and not Path(value).is_absolute()
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110  Path.exists raises where a name is too long, or a folder is closed
 
 
 def _keys(data: Any) -> Iterator[tuple[Any, str, bool]]:

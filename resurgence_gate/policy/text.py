@@ -16,7 +16,7 @@ def shown(path: Path) -> str:
     """How messages call the file: relative to where the person is, if it is below."""
     try:
         return str(path.resolve().relative_to(Path.cwd())) if path.is_absolute() else str(path)
-    except (ValueError, OSError):
+    except (ValueError, OSError, RuntimeError):  # RuntimeError: links that go in a circle
         return str(path)
 
 

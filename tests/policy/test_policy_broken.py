@@ -43,10 +43,12 @@ def test_not_files(tmp_path: Path) -> None:
     binary.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
     large.write_bytes(b"#" * (2 << 20))
     deep.write_text("a: " + "[" * 5000)
+    (loop := tmp_path / "loop.yaml").symlink_to(loop)
     expected = {
         binary: "is not text in UTF-8",
         large: "larger than 1 MiB",
         deep: "nested too deeply",
+        loop: "cannot be read: Too many levels of symbolic links",
         tmp_path: "is a folder",
         tmp_path / "objct.yaml": r'there is no such file; did you mean "object"\?; shipped: .*object',
         tmp_path / "nul\0.yaml": "cannot be read",

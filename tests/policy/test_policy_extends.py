@@ -83,6 +83,16 @@ def test_five_files_are_not_too_many(folder: Path) -> None:
         policy(folder, "", HEAD.replace("small", "base-3"))
 
 
+@pytest.mark.parametrize(
+    "name", ["x" * 5000, "nul\\0.yaml", "loop.yaml", "folder.yaml", "nul\\0", "x" * 300 + ".yaml"]
+)
+def test_what_cannot_be_extended_is_told_in_words(folder: Path, name: str) -> None:
+    (folder / "loop.yaml").symlink_to("loop.yaml")
+    (folder / "folder.yaml").mkdir()
+    with pytest.raises(PolicyError, match=r"mine.yaml:1:10: extends: "):
+        policy(folder, "", f'extends: "{name}"\n')
+
+
 def test_a_shipped_name_and_its_path_are_the_same(folder: Path) -> None:
     by_name = policy(folder, "", HEAD.replace("small.yaml", "object"))
     by_path = policy(folder, "", HEAD.replace("small.yaml", str(shipped_policies()["object"])))
@@ -190,6 +200,13 @@ class TestPaths:
             shutil.copy(SMALL, place / "small.yaml")
         assert policy(folder, self.BODY).digest == policy(other, self.BODY).digest
         assert policy(folder, self.BODY).digest != policy(folder, self.BODY.replace("seer", "sear")).digest
+
+    @pytest.mark.parametrize("name", ["x" * 5000, "x/" * 5000, "nul\\0", "~nobody/x", "locked/x", "loop/x"])
+    def test_a_name_that_no_file_can_have_is_a_name(self, folder: Path, name: str) -> None:
+        (folder / "locked").mkdir(mode=0)
+        (folder / "loop").symlink_to("loop")
+        mine = policy(folder, f'reference: "{name}"\n')
+        assert mine.reference == name.replace("\\0", "\0")
 
     def test_those_of_a_base_in_another_folder(self, folder: Path) -> None:
         (folder / "base").mkdir()
