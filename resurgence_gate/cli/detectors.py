@@ -40,15 +40,17 @@ A look is no verdict: the exit code is 0 whatever is seen."""
 @app.command("list")
 def list_() -> None:
     """List the kinds of detectors and the installed plugins."""
+    from rich.text import Text
+
     from resurgence_gate.detectors.plugins import installed_plugins
     from resurgence_gate.detectors.registry import KINDS
 
-    table = _table("kind", "what it does", "from")
-    for kind in KINDS:
-        table.add_row(kind, _summary(kind), _origin(kind))
     plugins = installed_plugins()
-    for plugin in plugins:
-        table.add_row(f"plugin: {plugin.name}", plugin.summary, _owner(plugin, plugins))
+    rows = [(kind, _summary(kind), _origin(kind)) for kind in KINDS]
+    rows += [(f"plugin: {p.name}", p.summary, _owner(p, plugins)) for p in plugins]
+    table = _table("kind", "what it does", "from")
+    for row in rows:
+        table.add_row(*map(Text, row))  # plain: an extra's brackets are no markup
     _console().print(table)
 
 
@@ -146,7 +148,7 @@ def _require_known(name: str, specs: dict[str, type[Strict]]) -> None:
     from resurgence_gate.errors import UsageError
     from resurgence_gate.policy.text import or_else
 
-    known = [*specs, *(plugin.name for plugin in installed_plugins())]
+    known = list(dict.fromkeys([*specs, *(plugin.name for plugin in installed_plugins())]))
     if name not in known:
         raise UsageError(
             f'detector "{name}" is unknown{or_else(name, known, likeness=0.4)}; one of: {", ".join(known)}'

@@ -67,7 +67,17 @@ def test_version() -> None:
     assert gate("--version").stdout == f"resurgence-gate {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["check", "--help"], ["unlearn", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["check", "--help"],
+        ["unlearn", "--help"],
+        ["detectors", "--help"],
+        ["detectors", "run", "--help"],
+    ],
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys; from resurgence_gate.cli import run; "
