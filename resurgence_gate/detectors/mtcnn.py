@@ -133,13 +133,16 @@ class FaceFinder:
             x = F.prelu(F.conv2d(x, w[f"conv{i}.weight"], w[f"conv{i}.bias"]), w[f"prelu{i}.weight"])
             if pool:
                 x = F.max_pool2d(x, pool, stride=2, ceil_mode=True)
-        last = F.conv2d
         if "dense.weight" in w:
-            last = F.linear
             x = x.permute(0, 3, 2, 1).flatten(1)  # as the weights count: by column, row, channel
             x = F.prelu(F.linear(x, w["dense.weight"], w["dense.bias"]), w["prelu_dense.weight"])
-        face = last(x, w["face.weight"], w["face.bias"]).softmax(1)[:, 1]
-        return face, last(x, w["shift.weight"], w["shift.bias"])
+        face = _last(x, w["face.weight"], w["face.bias"]).softmax(1)[:, 1]
+        return face, _last(x, w["shift.weight"], w["shift.bias"])
+
+
+def _last(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """P-Net's last layers look at each place by itself, the others' at the whole."""
+    return F.conv2d(x, weight, bias) if weight.dim() == 4 else F.linear(x, weight, bias)
 
 
 def area_sums(pixels: Tensor) -> Tensor:
