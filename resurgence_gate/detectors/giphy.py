@@ -22,7 +22,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from resurgence_gate.detectors.giphy_weights import read_weights
 from resurgence_gate.detectors.interface import Look
 from resurgence_gate.detectors.mtcnn import Face, FaceFinder
-from resurgence_gate.vocabulary import Outcome
+from resurgence_gate.vocabulary import Outcome, plain
 
 _EMBEDDING = 256
 _MARGIN = 0.2  # of the box's width and height, half of it on each side
@@ -49,14 +49,14 @@ class GiphyDetector:
     """See the module. Present is who any face is named; a picture without a face is UNDETERMINED."""
 
     def __init__(
-        self, net: nn.Module, finder: FaceFinder, *, labels: Sequence[str], name: str, threshold: float
+        self, net: CelebrityNet, finder: FaceFinder, *, labels: Sequence[str], name: str, threshold: float
     ) -> None:
         self.name = name
         self.net = net
         self.finder = finder
         self.labels = labels  # of the outputs, in order
         self.threshold = threshold
-        self.classes = {label: i for i, label in enumerate(labels)}
+        self.classes = {plain(label): i for i, label in enumerate(labels)}
 
     def look(self, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
         """See `Detector.look`."""
@@ -84,7 +84,8 @@ class GiphyDetector:
 
     def _named(self, faces: Tensor) -> Tensor:
         x = faces.to(self.finder.device).float() / 255
-        return self.net(x).float().softmax(-1).cpu()
+        named: Tensor = self.net(x).softmax(-1)
+        return named.cpu()
 
     def _answer(self, people: Tensor, asked: Sequence[str]) -> Look:
         """Judge one picture by the probabilities [faces, labels] of its faces."""
@@ -92,14 +93,16 @@ class GiphyDetector:
             return _undetermined("no face found")
         if not bool(people.isfinite().all()):
             return _undetermined("the detector gave no finite score")
+        classes = {self.classes[plain(concept)]: concept for concept in asked}
+        scores = people.amax(0)
         best, who = people.max(1)
         sure = [face for face in best.argsort(descending=True).tolist() if best[face] >= self.threshold]
-        named = [self.labels[int(who[face])] for face in sure]  # the surest first
-        scores = {concept: float(people[:, self.classes[concept]].max()) for concept in asked}
-        present = [name for name in named if name in scores]
+        named = who[sure].tolist()  # the surest face first
+        present = [person for person in named if person in classes]
         if present:
-            return Look(outcome=Outcome.PRESENT, score=scores[present[0]], seen=present[0])
-        return Look(outcome=Outcome.ABSENT, score=max(scores.values()), seen=named[0] if named else None)
+            return Look(outcome=Outcome.PRESENT, score=float(scores[present[0]]), seen=classes[present[0]])
+        seen = self.labels[named[0]] if named else None
+        return Look(outcome=Outcome.ABSENT, score=float(scores[list(classes)].max()), seen=seen)
 
 
 def load_net(

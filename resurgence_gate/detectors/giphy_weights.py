@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from resurgence_gate.errors import RefusedCheckpoint, UsageError
+from resurgence_gate.errors import UsageError
 from resurgence_gate.store import content_key, default_store
 
 _PREFIX = "model."
@@ -126,5 +126,5 @@ def _require_sound(name: str, tensor: object, shape: torch.Size, where: str) -> 
             f"{where}: {name} in its weights has the shape {list(tensor.shape)}, not {list(shape)}; these are the "
             "weights of another network"
         )
-    if not bool(tensor.isfinite().all()):
+    if not bool(tensor.float().isfinite().all()):
         raise UsageError(f"{where}: {name} in its weights is not finite everywhere; download the file again")

@@ -35,7 +35,7 @@ _CROPS = 2048
 
 @dataclass(frozen=True, kw_only=True)
 class Face:
-    """A face. Its box may reach beyond the picture."""
+    """A face. Its box may reach beyond the picture, but holds a pixel of it."""
 
     box: tuple[float, float, float, float]  # left, top, right, bottom, in pixels
     probability: float
@@ -84,6 +84,7 @@ class FaceFinder:
         boxes = self._refine("rnet", _square(self._propose(pixels)), sums)
         boxes = _square(_shifted(_apart(boxes, _ACROSS), pad=1))
         boxes = _shifted(self._refine("onet", boxes, sums), pad=1)
+        boxes = _visible(boxes, width=pictures.shape[-1], height=pictures.shape[-2])
         return _by_picture(_apart(boxes, _ACROSS, of="smaller"), len(pictures))
 
     def _propose(self, pixels: Tensor) -> _Boxes:
@@ -228,6 +229,12 @@ def _whole(corners: Tensor, *, width: int, height: int) -> tuple[Tensor, Tensor,
     """
     left, top, right, bottom = corners.long().unbind(1)
     return left.clamp(min=1) - 1, top.clamp(min=1) - 1, right.clamp(max=width), bottom.clamp(max=height)
+
+
+def _visible(boxes: _Boxes, *, width: int, height: int) -> _Boxes:
+    """Those that share at least a pixel, in width and in height, with the picture."""
+    end = torch.minimum(boxes.corners[:, 2:], torch.tensor([width, height]))
+    return boxes[(end - boxes.corners[:, :2].clamp(min=0) >= 1).all(1)]
 
 
 def _apart(boxes: _Boxes, overlap: float, of: Literal["union", "smaller"] = "union") -> _Boxes:

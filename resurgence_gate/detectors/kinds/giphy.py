@@ -31,10 +31,13 @@ _WHENCE = (
 
 def locate(spec: Giphy, concepts: Sequence[str]) -> LocatedDetector:
     """Find the weights and see that every concept is one of the people. Raises UsageError and HubError."""
-    labels = _labels(concepts, spec.weights)
+    _require_people(concepts, spec.weights)
     files = ((_weights(spec), spec.sha256), (MTCNN_WEIGHTS, hash_file(MTCNN_WEIGHTS)))
     return LocatedDetector(
-        spec=spec, concepts=tuple(concepts), labels=labels, files=DetectorFiles(files=files, folder=None)
+        spec=spec,
+        concepts=tuple(concepts),
+        labels=celebrities(),
+        files=DetectorFiles(files=files, folder=None),
     )
 
 
@@ -56,19 +59,17 @@ def open_(located: LocatedDetector, device: torch.device) -> Detector:
     )
 
 
-def _labels(concepts: Sequence[str], detector: str) -> tuple[str, ...]:
-    """The people in the order of the classes, each as the policy writes the name. Raises UsageError."""
+def _require_people(concepts: Sequence[str], detector: str) -> None:
+    """Every concept must be one of the people, in whatever case and accents. Raises UsageError."""
     people = {plain(name): name for name in celebrities()}
     for concept in concepts:
         if plain(concept) not in people:
             guess = closest(plain(concept), people)
-            hint = f"; did you mean {people[guess]!r}?" if guess else "; take this concept out of the policy"
+            hint = f"; did you mean {people[guess]!r}?" if guess else "; take it out of the policy"
             raise UsageError(
                 f"detector {detector!r}: {concept!r} is none of the {len(people)} people that the Giphy Celebrity "
                 f"Detector knows{hint}"
             )
-    people |= {plain(concept): concept for concept in concepts}
-    return tuple(people[plain(name)] for name in celebrities())
 
 
 def _weights(spec: Giphy) -> Path:
