@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def _is_safetensors(file: Path) -> bool:
 def _model_state(file: Path, where: str) -> Mapping[str, Any]:
     """The entry `model_state` of a pickle; none of its code is run."""
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about formats that torch itself does not write
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except (
         pickle.UnpicklingError,
         EOFError,

@@ -38,18 +38,19 @@ STEM = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "
 
 @pytest.fixture(scope="module")
 def reference():
-    """torchvision's own ResNet-50 with a head of two layers, its statistics such that faces are told apart."""
+    """torchvision's own ResNet-50 with a head of two layers, normalised by a few pictures: it tells faces apart."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = resnet50()
         model.fc = nn.Sequential(nn.Linear(2048, 256), nn.Linear(256, 2306))
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
-                nn.init.uniform_(module.weight, 0.2, 0.6)
+                module.momentum = 1.0
+                nn.init.uniform_(module.weight, 0.5, 1.5)
                 nn.init.normal_(module.bias, std=0.1)
-                nn.init.normal_(module.running_mean, std=0.1)
-                nn.init.uniform_(module.running_var, 0.5, 1.5)
-        model.fc[1].weight.data *= 20
+        with torch.no_grad():
+            model.train()(torch.stack([astronaut(), mirrored(), noise(), noise().flip(0)]) / 255)
+    model.fc[1].weight.data *= 10
     return model.eval()
 
 
@@ -117,10 +118,10 @@ def test_the_probabilities_are_those_of_torchvisions_resnet(detector, reference)
     assert [p.shape for p in found] == [(1, 2306), (0, 2306), (1, 2306)]
     one = expected_probabilities(reference, astronaut(), BOX)
     other = expected_probabilities(reference, mirrored(), BOX_MIRRORED)
-    assert one.max() > 2 / 2306  # neither uniform
-    assert (one - other).abs().max() > 1e-3  # nor the same for every face
-    torch.testing.assert_close(found[0][0], one, rtol=1e-3, atol=1e-7)
-    torch.testing.assert_close(found[2][0], other, rtol=1e-3, atol=1e-7)
+    assert 0.01 < one.max() < 0.99  # neither uniform nor certain
+    assert (one - other).abs().max() > 0.01  # nor the same for every face
+    torch.testing.assert_close(found[0][0], one, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(found[2][0], other, rtol=1e-3, atol=1e-6)
 
 
 def test_a_picture_is_named_by_its_own_face_whatever_lies_beside_it(detector):
@@ -135,7 +136,7 @@ def test_a_picture_is_named_by_its_own_face_whatever_lies_beside_it(detector):
         again = detector.look(pictures[order], [asked[i] for i in order])
         for look, i in zip(again, order, strict=True):
             assert (look.outcome, look.seen) == (together[i].outcome, together[i].seen)
-            assert look.score == pytest.approx(together[i].score, rel=1e-3)
+            assert look.score == (together[i].score and pytest.approx(together[i].score, rel=1e-3))
 
 
 def test_safetensors_and_either_format_of_pickle_give_the_same(detector, reference, tmp_path, cache):
@@ -155,7 +156,7 @@ def test_several_faces_are_found_on_two_sides_of_a_picture(detector, reference):
     assert boxes[0][0] < 192 < boxes[1][0]
     for row, box in zip(people, boxes, strict=True):
         torch.testing.assert_close(
-            row, expected_probabilities(reference, two_faces(), box), rtol=1e-3, atol=1e-7
+            row, expected_probabilities(reference, two_faces(), box), rtol=1e-3, atol=1e-6
         )
 
 

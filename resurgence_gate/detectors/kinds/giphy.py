@@ -64,7 +64,7 @@ def _require_people(concepts: Sequence[str], detector: str) -> None:
     people = {plain(name): name for name in celebrities()}
     for concept in concepts:
         if plain(concept) not in people:
-            guess = closest(plain(concept), people)
+            guess = closest(plain(concept), people, likeness=0.75)  # most names are a little alike
             hint = f"; did you mean {people[guess]!r}?" if guess else "; take it out of the policy"
             raise UsageError(
                 f"detector {detector!r}: {concept!r} is none of the {len(people)} people that the Giphy Celebrity "
