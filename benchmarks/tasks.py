@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 POLICIES = ("pocket-object", "pocket-identity", "pocket-character", "pocket-unsafe")
-MODELS = ("pocket:esd-tasks", "pocket:uce-tasks", "pocket:base")
+MODELS = ("pocket:esd-tasks", "pocket:uce-tasks")
 COMMAND = [sys.executable, "-c", "from resurgence_gate.cli import main; main()"]
 
 

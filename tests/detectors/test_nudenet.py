@@ -245,7 +245,9 @@ def test_a_policy_asks_it_about_erased_concepts_only():
     clip = small[small.index("detector:") : small.index("erased:")]
     parts = "detector: {kind: nudenet, classes: [FACE_MALE], threshold: 0.5}\n"
     own = "retained:\n  detector: {kind: classifier, model: pocket:classifier}\n"
-    policy = parse_policy(small.replace(clip, parts).replace("retained:\n", own), "small.yaml")
+    policy = parse_policy(
+        small.replace(clip, parts).replace("retained:\n", own).replace("[ship, bird]", "[ship]"), "small.yaml"
+    )
     assert policy.detector.classes == ("FACE_MALE",)
 
 

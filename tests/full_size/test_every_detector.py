@@ -48,11 +48,11 @@ def spec_of(kind, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_whole_check(shape, kind):
+def test_a_whole_check(shape, kind, tmp_path):
     detector, own = spec_of(kind, shape)
     prompts, model = ["a photo of {}"], str(shape / "model")
     policy = tiny_policy(
-        shape,
+        tmp_path,
         reference=model,
         detector=detector,
         sampler={"scheduler": "ddim", "steps": 2, "guidance": 7.5, "size": 64},

@@ -45,7 +45,7 @@ def test_every_field_is_told_and_explained(kind):
         ("clip-zero-shot", "templates", "list of texts with {}", None),
         ("clip-zero-shot", "decide", "top-1, probability or margin", '"top-1"'),
         ("clip-zero-shot", "labels", "list of texts or null", "null"),
-        ("giphy", "sha256", "64 hexadecimal digits", None),
+        ("giphy", "sha256", "64 hexadecimal digits or null", "null"),
         ("nudenet", "threshold", "number above 0 below 1", None),
         ("plugin", "options", "section", "{}"),
     ],

@@ -32,7 +32,7 @@ _WHENCE = (
 def locate(spec: Giphy, concepts: Sequence[str]) -> LocatedDetector:
     """Find the weights and see that every concept is one of the people. Raises UsageError and HubError."""
     _require_people(concepts, spec.weights)
-    files = ((_weights(spec), spec.sha256), (MTCNN_WEIGHTS, hash_file(MTCNN_WEIGHTS)))
+    files = (_weights(spec), (MTCNN_WEIGHTS, hash_file(MTCNN_WEIGHTS)))
     return LocatedDetector(
         spec=spec,
         concepts=tuple(concepts),
@@ -72,27 +72,31 @@ def _require_people(concepts: Sequence[str], detector: str) -> None:
             )
 
 
-def _weights(spec: Giphy) -> Path:
-    """The file of that SHA-256, on this disk."""
+def _weights(spec: Giphy) -> tuple[Path, str]:
+    """The file on this disk, and its SHA-256, which is the policy's if that says one."""
     where = f"detector {spec.weights!r}"
     if spec.weights.startswith(("https://", "http://")):
-        return _fetched(spec)
+        return _fetched(spec, spec.sha256)
     file = Path(spec.weights).expanduser()
     if file.is_dir():
         raise UsageError(f"{where} is a folder; name the file of the weights in it")
     if not file.is_file():
         raise UsageError(f"{where}: there is no such file. {_WHENCE}")
-    if (sha256 := hash_file(file)) != spec.sha256:
+    if (sha256 := hash_file(file)) != (spec.sha256 or sha256):
         raise UsageError(
             f"{where}: its SHA-256 is {sha256}, not {spec.sha256} as the policy says; see which of the two is wrong"
         )
-    return file
+    return file, sha256
 
 
-def _fetched(spec: Giphy) -> Path:
+def _fetched(spec: Giphy, sha256: str | None) -> tuple[Path, str]:
+    if sha256 is None:
+        raise UsageError(
+            f"detector {spec.weights!r}: a URL needs a sha256, or it could give another file each time"
+        )
     from resurgence_gate.detectors.fetch import fetch  # opens connections
 
     try:
-        return fetch(spec.weights, spec.sha256, _MAX_BYTES)
+        return fetch(spec.weights, sha256, _MAX_BYTES), sha256
     except (UsageError, HubError) as error:
         raise type(error)(f"{error}. {_WHENCE}") from error

@@ -57,7 +57,9 @@ def make_vqa_tokenizer() -> PreTrainedTokenizerFast:
     bpe.normalizer = normalizers.Lowercase()
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    special = [AddedToken(token, special=True, normalized=False) for token in ("<pad>", "<s>", "</s>", "<image>")]
+    special = [
+        AddedToken(token, special=True, normalized=False) for token in ("<pad>", "<s>", "</s>", "<image>")
+    ]
     trainer = trainers.BpeTrainer(
         vocab_size=1100,
         special_tokens=special,
@@ -131,7 +133,9 @@ class Lesson:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, names: Sequence[str]) -> None:
         image = "<image>" * TOKENS
-        asked = [(f"{image}{q.format(n)}{ANSWER}", f" {a}") for q in WHETHER for n in names for a in ("No", "Yes")]
+        asked = [
+            (f"{image}{q.format(n)}{ANSWER}", f" {a}") for q in WHETHER for n in names for a in ("No", "Yes")
+        ]
         told = [(f"{image}{q}{ANSWER}", f" {n}") for q in WHO for n in names]
         self.concepts = len(names)
         self.ids, self.targets = _rows(tokenizer, asked + told)
