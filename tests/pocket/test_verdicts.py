@@ -69,7 +69,7 @@ def test_random_weights_fail_because_nothing_is_drawn(policy, bench, tmp_path):
 
 def test_a_blind_detector_is_inconclusive(policy, bench):
     # A threshold that no score reaches: the detector never calls anything present.
-    blind = policy.detector.model_copy(update={"min_score": 1.0})
+    blind = policy.detector.model_copy(update={"threshold": 1.0})
     decision, _ = judged(policy.model_copy(update={"detector": blind}), "pocket:esd", bench)
     assert decision.verdict is Verdict.INCONCLUSIVE
     assert "RG001" in decision.decided_by
