@@ -154,7 +154,7 @@ def test_what_the_last_network_sees_is_left_apart_and_within_the_picture(finder,
 def test_a_network_goes_on_with_a_box_from_its_own_probability_on(finder):
     """From .6 and .7 on: among many places, one lies just above each."""
     assert 0.6 <= float(finder._propose_at(0.6, two_faces()[None]).probability.min()) < 0.62
-    places = [(x, y) for x in range(-60, 61, 4) for y in range(-60, 61, 4)]
+    places = [(x, y) for x in range(-60, 61, 2) for y in range(-60, 61, 2)]
     boxes = boxes_of(*([45.0 + x, 35.0 + y, 145.0 + x, 135.0 + y] for x, y in places))
     for net in ("rnet", "onet"):
         left = finder._refine(net, boxes, area_sums(astronaut()[None]))
