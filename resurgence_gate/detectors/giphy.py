@@ -4,8 +4,8 @@ p(person | face) = softmax(W2 (W1 pool(stem(x)) + b1) + b2), x the face with its
 mean and standard deviation; W1 [256, 2048], W2 [2306, 256], and nothing between them
 (github.com/Giphy/celeb-detection-oss).
 
-Upstream joins the faces of several pictures into clusters, and weighs each by its likeness to the centre of its class,
-for films. Here each face is named by its own probabilities: what MACE's GCD accuracy (arXiv 2403.06135) takes too.
+Upstream, for films, joins faces that are alike into clusters, whose probabilities it multiplies, and weighs them by
+how near they lie to the centres of their classes. That is left out here: each face is named by its own probabilities.
 """
 
 from __future__ import annotations

@@ -143,6 +143,24 @@ def test_a_face_holds_a_pixel_of_its_picture():
     assert mtcnn._visible(boxes, width=64, height=32).corners.tolist() == [inside, barely]
 
 
+def test_what_the_last_network_sees_is_left_apart_and_within_the_picture(finder, monkeypatch):
+    large, inner, outside = [9.0, 9.0, 99.0, 99.0], [70.0, 70.0, 99.0, 109.0], [-30.0, 9.0, -1.0, 99.0]
+    boxes = boxes_of(inner, large, outside, probability=[0.8, 0.9, 1.0])
+    seen = mtcnn._Boxes(**vars(boxes) | {"shift": torch.zeros(3, 4)})
+    monkeypatch.setattr(FaceFinder, "_refine", lambda *_: seen)
+    assert finder.find(noise()[None]) == [[Face(box=tuple(large), probability=pytest.approx(0.9))]]
+
+
+def test_a_network_goes_on_with_a_box_from_its_own_probability_on(finder):
+    """From .6 and .7 on: among many places, one lies just above each."""
+    assert 0.6 <= float(finder._propose_at(0.6, two_faces()[None]).probability.min()) < 0.62
+    places = [(x, y) for x in range(-60, 61, 2) for y in range(-60, 61, 2)]
+    boxes = boxes_of(*([45.0 + x, 35.0 + y, 145.0 + x, 135.0 + y] for x, y in places))
+    for net in ("rnet", "onet"):
+        left = finder._refine(net, boxes, area_sums(astronaut()[None]))
+        assert 0.7 < float(left.probability.min()) < 0.72
+
+
 def test_faces_are_told_the_most_probable_first():
     boxes = boxes_of([0.0, 0.0, 9.0, 9.0], [20.0, 20.0, 29.0, 29.0], probability=[0.75, 1.0])
     found = mtcnn._by_picture(mtcnn._apart(boxes, 0.7, of="smaller"), 2)
