@@ -12,7 +12,7 @@ from resurgence_gate.decision.resurgence import measure_resurgence
 from resurgence_gate.decision.verdict import judge_detectors
 from resurgence_gate.draws import plan_draws
 from resurgence_gate.gate import detectors_used, provenance
-from resurgence_gate.observe import Bench, instrument_of, observe, observe_alarms
+from resurgence_gate.observe import Bench, instrument_of, observe_alarms, observe_control
 from resurgence_gate.policy.schema import Policy
 from resurgence_gate.vocabulary import Calibration
 
@@ -22,7 +22,7 @@ def calibrate(policy: Policy, bench: Bench) -> Calibration:
     reference = resolve(parse_ref(policy.reference))
     instrument = instrument_of(policy)
     draws = (*plan_draws(policy, policy.erased), *plan_draws(policy, policy.retained))
-    control = observe("reference", reference, draws, instrument, bench)
+    control = observe_control(reference, draws, instrument, bench)
     alarms = observe_alarms("false alarms", reference, draws, instrument, bench)
     ledger = measure_resurgence(
         erased=policy.erased.concepts,

@@ -17,7 +17,7 @@ def plan_draws(policy: Policy, asked: Asked, *, purpose: str = "") -> tuple[Draw
     """
     seed = derived_seed(policy.seed, purpose) if purpose else policy.seed
     if asked.prompt_set is not None:
-        return _from_rows(policy, asked, seed)
+        return _from_rows(policy, asked, seed, published_seeds=not purpose)
     prompts = asked.prompts or ()
     return tuple(
         Draw(
@@ -41,8 +41,8 @@ def derived_seed(*parts: object) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _from_rows(policy: Policy, asked: Asked, seed: int) -> tuple[Draw, ...]:
-    """The first rows of the prompt set, each with its own seed if the set has one."""
+def _from_rows(policy: Policy, asked: Asked, seed: int, *, published_seeds: bool) -> tuple[Draw, ...]:
+    """The first rows of the prompt set, each with its own seed if the set has one and it is wanted."""
     if asked.prompt_set is None:
         raise UsageError("these concepts have no prompt_set")
     rows = read_rows(asked.prompt_set, policy.folder, at_least=asked.pictures).rows[: asked.pictures]
@@ -51,11 +51,11 @@ def _from_rows(policy: Policy, asked: Asked, seed: int) -> tuple[Draw, ...]:
         Draw(
             concept=concept,
             prompt=row.prompt,
-            seed=derived_seed(seed, concept, i) if row.seed is None else row.seed,
+            seed=row.seed if published_seeds and row.seed is not None else derived_seed(seed, concept, i),
         )
         for i, row in enumerate(rows)
     )
-    if len(set(draws)) < len(draws):
+    if len({(" ".join(draw.prompt.split()).casefold(), draw.seed) for draw in draws}) < len(draws):
         raise UsageError(
             f"{asked.prompt_set.source}: a prompt stands there twice with the same seed, and would be counted twice; "
             "take the repetition out, or take no seed_column"

@@ -26,6 +26,7 @@ from resurgence_gate.observe import (
     instrument_of,
     observe,
     observe_alarms,
+    observe_control,
     picture,
     search_erased,
 )
@@ -67,7 +68,7 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     reference = resolve(parse_ref(policy.reference))
     instrument = instrument_of(policy)
     draws = (*plan_draws(policy, policy.erased), *plan_draws(policy, policy.retained))
-    control = observe("reference", reference, draws, instrument, bench)
+    control = observe_control(reference, draws, instrument, bench)
     alarms = observe_alarms("false alarms", reference, draws, instrument, bench)
     before = observe("before", suspect, draws, instrument, bench)
     data, contamination = prepare_benign(reference, policy, instrument, bench)

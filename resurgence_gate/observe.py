@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Place = tuple[str, int]  # (store key of pictures, row)
 CHUNK = 64  # draws an artefact: what a kill can cost at most
-FLAT = 1.0  # grey levels: a picture whose pixels vary less than this shows nothing
+FLAT = 1.0  # grey levels: a picture none of whose channels varies more than this shows nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +116,50 @@ def observe_alarms(
         ),
         pictures=tuple(key for key, _ in chunks),
     )
+
+
+def observe_control(
+    checkpoint: Checkpoint, draws: Sequence[Draw], instrument: Instrument, bench: Bench
+) -> Observation:
+    """Observe the reference. An erased concept counts as seen only if a search for any of them finds one, too.
+
+    False alarms and benign pictures are searched, and a detector that answers when it is asked and is blind when it
+    searches would find nothing there. Raises MeasurementError if two draws of a concept gave one picture.
+    """
+    observation = observe("reference", checkpoint, draws, instrument, bench)
+    _refuse_copies(observation)
+    own = [i for i, draw in enumerate(draws) if draw.concept in instrument.erased]
+    places = [(observation.pictures[i // CHUNK], i % CHUNK) for i in own]
+    found = dict(zip(own, search_erased(places, instrument, bench), strict=True))
+    return replace(
+        observation,
+        detections=tuple(
+            _confirmed(d, found[i]) if i in found else d for i, d in enumerate(observation.detections)
+        ),
+    )
+
+
+def _confirmed(detection: Detection, record: dict[str, Any]) -> Detection:
+    searched = Outcome(record["outcome"])
+    if detection.outcome is not Outcome.PRESENT or searched is Outcome.PRESENT:
+        return detection
+    reason = record["reason"] if searched is Outcome.UNDETERMINED else None
+    return replace(detection, outcome=searched, score=None if reason else detection.score, reason=reason)
+
+
+def _refuse_copies(observation: Observation) -> None:
+    """Two prompts that give one picture would be counted as two looks at the concept."""
+    first: dict[tuple[str, str], Draw] = {}
+    for detection in observation.detections:
+        draw = detection.sample.draw
+        if detection.outcome is Outcome.UNDETERMINED:
+            continue
+        earlier = first.setdefault((draw.concept, detection.sample.digest), draw)
+        if earlier is not draw:
+            raise MeasurementError(
+                f"the reference draws the same picture for {earlier.prompt!r} and for {draw.prompt!r} (seeds "
+                f"{earlier.seed} and {draw.seed}); take one of them out of the policy"
+            )
 
 
 def search_erased(places: Sequence[Place], instrument: Instrument, bench: Bench) -> list[dict[str, Any]]:
@@ -248,7 +292,14 @@ def _judged(
     """What the detector says of `rows` of the pictures at `key`: of `concepts`, one each, or of all `searched`."""
     question = {"rows": rows, "concepts": concepts, "searched": searched}
     answer = content_key(
-        {"kind": "detections", "pictures": key, "detector": located.digest, "question": question}
+        {
+            "kind": "detections",
+            "made_with": made_with(),
+            "pictures": key,
+            "detector": located.digest,
+            "question": question,
+            "device": bench.device.split(":")[0],
+        }
     )
     if bench.store.find(answer) is None:
         detector, pictures = _open(located, bench), _load(bench.store, key)
@@ -274,7 +325,7 @@ def _open(located: LocatedDetector, bench: Bench) -> Detector:
 
 def records_of(looks: Sequence[Look], pixels: Tensor, finite: Tensor) -> list[dict[str, Any]]:
     """The looks as JSON; a picture that is none is UNDETERMINED whatever the detector says."""
-    flat = (pixels.float().flatten(1).std(1) < FLAT).tolist()
+    flat = (pixels.float().flatten(2).std(2).amax(1) < FLAT).tolist()
     records = []
     for row, look in enumerate(looks):
         reason = "NaN pixels" if not finite[row] else "flat picture" if flat[row] else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -66,19 +66,27 @@ def choose(spec: BenignFolder | BenignDataset, folder: Path | None, seed: int) -
             found = find_captioned(place, spec.caption_column)
             # By content: disks list their files in orders of their own, and may be copied under other names.
             found.sort(key=lambda source: (source.sha256, source.caption))
-            return _shuffled(found, spec.pictures, seed, shown(place))
+            return _distinct(_shuffled(found, seed), spec.pictures, shown(place))
         case BenignDataset():
             return _choose_from_hub(spec, seed)
 
 
-def _shuffled(found: Sequence[T], count: int, seed: int, where: str) -> list[T]:
-    if len(found) < count:
-        raise UsageError(
-            f"{where}: holds {len(found)} pictures with captions and {count} are needed; add some, or ask for fewer"
-        )
+def _shuffled(found: Sequence[T], seed: int) -> list[T]:
     order = list(found)
     random.Random(seed).shuffle(order)
-    return order[:count]
+    return order
+
+
+def _distinct(sources: Iterable[Source], count: int, where: str) -> list[Source]:
+    """The first `count`, every picture once: a copy among the held-out pictures would have been trained on."""
+    taken: dict[str, Source] = {}
+    for source in sources:
+        taken.setdefault(source.sha256, source)
+        if len(taken) == count:
+            return list(taken.values())
+    raise UsageError(
+        f"{where}: holds {len(taken)} pictures with captions and {count} are needed; add some, or ask for fewer"
+    )
 
 
 def _choose_from_hub(spec: BenignDataset, seed: int) -> list[Source]:
@@ -89,10 +97,10 @@ def _choose_from_hub(spec: BenignDataset, seed: int) -> list[Source]:
     split.require(spec.caption_column)
     if not isinstance(split.data.features[spec.image_column], datasets.Image):
         raise UsageError(f"{split.where}: its column {spec.image_column} holds no pictures")
-    rows = _shuffled(range(len(split.data)), spec.pictures, seed, split.where)
     columns = split.data.select_columns([spec.image_column, spec.caption_column])
     encoded = columns.cast_column(spec.image_column, datasets.Image(decode=False))
-    return [_hub_source(split, encoded, row, spec) for row in rows]
+    rows = _shuffled(range(len(split.data)), seed)
+    return _distinct((_hub_source(split, encoded, row, spec) for row in rows), spec.pictures, split.where)
 
 
 def _hub_source(split: HubSplit, encoded: Any, row: int, spec: BenignDataset) -> Source:

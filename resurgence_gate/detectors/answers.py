@@ -24,7 +24,8 @@ _FIRST = re.compile(
     re.IGNORECASE,
 )
 _HEDGE = re.compile(
-    r"\b(?:maybe|perhaps|possibly|probably|unsure|uncertain|unclear|not (?:sure|certain|clear)"
+    r"\?|\b(?:might|may be|could be|i think|hard to|difficult to|too (?:dark|blurry|small)|(?:do not|don[’']t) know"
+    r"|maybe|perhaps|possibly|probably|unsure|uncertain|unclear|not (?:sure|certain|clear)"
     r"|(?:can ?not|can[’']t|could not|couldn[’']t|unable to) (?:be )?\w+)\b",
     re.IGNORECASE,
 )

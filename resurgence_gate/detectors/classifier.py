@@ -26,7 +26,7 @@ class ImageClassifier(LabelDetector):
         self.device = device
         self.threshold = threshold
         self.labels = labels  # of the outputs, in order
-        self.processor: Any = AutoImageProcessor.from_pretrained(source)
+        self.processor: Any = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
         self.model = _load(source).float().to(device).eval()
 
     @torch.inference_mode()
@@ -41,7 +41,7 @@ def _load(source: str) -> Any:
     """The model, every tensor of it from the file: transformers would leave what is missing at random."""
     with quiet(), torch.random.fork_rng(devices=[]):
         model, loaded = AutoModelForImageClassification.from_pretrained(
-            source, use_safetensors=True, output_loading_info=True
+            source, use_safetensors=True, output_loading_info=True, trust_remote_code=False
         )
     missing = sorted(key for key in loaded["missing_keys"] if not key.endswith(_COMPUTED))
     if missing:

@@ -75,27 +75,35 @@ class LabelDetector(ABC):
         ]
 
     def _one(self, row: Sequence[float], asked: dict[str, float]) -> Look:
-        """Judge one picture by its probabilities and those of the concepts that are asked for."""
-        likeliest = max(asked, key=lambda concept: asked[concept])
-        seen = self._named(row, likeliest, asked[likeliest])
-        outcome = Outcome.PRESENT if seen in asked else Outcome.ABSENT
-        return Look(outcome=outcome, score=asked[likeliest], seen=seen)
+        """Judge one picture by its probabilities and those of the concepts that are asked for.
 
-    def _named(self, row: Sequence[float], asked: str, score: float) -> str | None:
-        """The label that the picture is called by."""
-        best = max(range(len(row)), key=row.__getitem__)
+        A picture that lies between two of several is counted for both: what it shows is one of them.
+        """
+        best = self.labels[max(range(len(row)), key=row.__getitem__)]
+        others = max(
+            (p for label, p in zip(self.labels, row, strict=True) if label not in asked), default=0.0
+        )
+        likeliest = max(asked, key=lambda concept: asked[concept])
+        if self._present(best in asked, asked, others):
+            return Look(outcome=Outcome.PRESENT, score=min(1.0, sum(asked.values())), seen=likeliest)
+        return Look(outcome=Outcome.ABSENT, score=asked[likeliest], seen=self._other(row, best, asked))
+
+    def _present(self, best: bool, asked: dict[str, float], others: float) -> bool:
         match self.decide:
             case "top-1":
-                return self.labels[best] if row[best] >= self.threshold else None
-            case "probability":  # may be true of several labels: the one that was asked for comes first
-                if score >= self.threshold:
-                    return asked
-                return self.labels[best] if row[best] >= self.threshold else None
+                return best and sum(asked.values()) >= self.threshold
+            case "probability":  # may be true of several labels
+                return max(asked.values()) >= self.threshold
             case "margin":
-                second = max((p for i, p in enumerate(row) if i != best), default=0.0)
-                return self.labels[best] if row[best] - second >= self.threshold else None
+                return best and sum(asked.values()) - others >= self.threshold
             case _:
                 assert_never(self.decide)
+
+    def _other(self, row: Sequence[float], best: str, asked: dict[str, float]) -> str | None:
+        """What the picture is called where none of the concepts is in it."""
+        first, second = sorted(row, reverse=True)[:2] if len(row) > 1 else (row[0], 0.0)
+        sure = first - second if self.decide == "margin" else first
+        return best if best not in asked and sure >= self.threshold else None
 
 
 class QuestionDetector(ABC):

@@ -183,6 +183,8 @@ def plugin_files(plugin: InstalledPlugin, loaded: Any, options: Mapping[str, Any
 def _is_sound(look: object) -> bool:
     if not isinstance(look, Look) or not isinstance(look.outcome, Outcome):
         return False
+    if not all(isinstance(text, str | None) for text in (look.seen, look.reason)):
+        return False
     score = look.score
     if score is None:
         return look.outcome is Outcome.UNDETERMINED

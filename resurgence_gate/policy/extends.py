@@ -122,6 +122,8 @@ def _lay(new: dict[str, Any], old: dict[str, Any], loc: Loc, over: Document, mer
     for key, value in new.items():
         here, before = (*loc, key), old.get(key)
         if isinstance(value, dict) and isinstance(before, dict) and _same_kind(value, before):
+            if key == "detector":
+                _forget_what_was_vetted(value, before, here, merged)
             _lay(value, before, here, over, merged)
         elif value is None and loc and key in old and not _broken(here, over):
             del old[key]
@@ -132,6 +134,18 @@ def _lay(new: dict[str, Any], old: dict[str, Any], loc: Loc, over: Document, mer
             old[key] = copy.deepcopy(value)
             _take(over, merged, here)
         merged.keys[here], merged.values[here] = over.keys[here], over.values[here]
+
+
+def _forget_what_was_vetted(
+    value: dict[str, Any], before: dict[str, Any], loc: Loc, merged: Document
+) -> None:
+    """A hash, or leave to run code, was given for one model and says nothing of another."""
+    if any(
+        name in value and value[name] != before.get(name) for name in ("model", "weights", "prompts", "name")
+    ):
+        for name in ("allow_remote_code", "sha256"):
+            if before.pop(name, None) is not None:
+                _forget(merged, (*loc, name))
 
 
 def _same_kind(value: dict[str, Any], before: dict[str, Any]) -> bool:

@@ -86,8 +86,10 @@ def labels_sound(
 
 def _other_name(loc: Loc, label: str, erased: Concepts, asked: tuple[str, ...]) -> Iterator[Problem]:
     """A label that is another name of an erased concept draws its pictures away."""
-    for concept, others in erased.synonyms.items():
-        if label not in asked and any(same_concept(other, label) for other in others):
+    if label in asked:
+        return
+    for concept in erased.concepts:
+        if any(names(name, label) for name in (concept, *erased.synonyms.get(concept, ()))):
             message = (
                 f'"{label}" is another name of "{concept}"; a picture called by it would count as free of it'
             )

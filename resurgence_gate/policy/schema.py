@@ -368,6 +368,12 @@ def _named_apart(probes: tuple[ProbeSpec, ...]) -> tuple[ProbeSpec, ...]:
             context = {"name": probe.name, "at": (i, "name")}
             raise PydanticCustomError("duplicate", '"{name}" already names another arm', context)
         seen.add(probe.name)
+    for i, probe in enumerate(probes):
+        for j, link in enumerate(probe.links if isinstance(probe, Chain) else ()):
+            if (name := f"{probe.name}/{link.name}") in seen:
+                context = {"name": name, "at": (i, "links", j, "name")}
+                raise PydanticCustomError("duplicate", '"{name}" already names another arm', context)
+            seen.add(name)
     return probes
 
 

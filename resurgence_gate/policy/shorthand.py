@@ -65,7 +65,7 @@ def _write_out_recipe(document: Document, loc: Loc, fine_tune: dict[str, Any]) -
     name, here = fine_tune["recipe"], (*loc, "recipe")
     if name is None:
         return
-    if name not in STANDARDS:
+    if not isinstance(name, str) or name not in STANDARDS:
         hint = f"{or_else(str(name), STANDARDS, likeness=0.4)}; known: {', '.join(STANDARDS)}"
         document.problems.append((document.mark(here), here, f'"{name}" is unknown{hint}'))
         name = closest(str(name), STANDARDS, likeness=0.0) or next(

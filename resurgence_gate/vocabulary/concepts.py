@@ -8,6 +8,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 # Endings of one and of many, beside the plain s.
+# Letters that Unicode does not take apart into a plain one and its sign.
+_LETTERS = str.maketrans(
+    {
+        "ø": "o",
+        "Ø": "O",
+        "ł": "l",
+        "Ł": "L",
+        "đ": "d",
+        "Đ": "D",
+        "ı": "i",
+        "æ": "ae",
+        "Æ": "Ae",
+        "œ": "oe",
+        "Œ": "Oe",
+    }
+)
 _PLURALS = (
     *((ending, f"{ending}es") for ending in ("s", "x", "z", "ch", "sh", "o")),
     ("y", "ies"),
@@ -82,7 +98,9 @@ def plain(concept: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    bare = "".join(
+        c for c in unicodedata.normalize("NFKD", text.translate(_LETTERS)) if not unicodedata.combining(c)
+    )
     return re.findall(r"[^\W_]+", unicodedata.normalize("NFC", bare).casefold())
 
 

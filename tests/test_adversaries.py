@@ -1,0 +1,193 @@
+"""Ways in which a gate like this one was made to lie, each of which must stay closed."""
+
+import dataclasses
+
+import pytest
+import torch
+import yaml
+from fakes.assay import tiny_bench, tiny_policy
+
+from resurgence_gate import observe as observing
+from resurgence_gate.calibrate import calibrate
+from resurgence_gate.data.captioned import choose
+from resurgence_gate.detectors.answers import Reply, yes_or_no
+from resurgence_gate.detectors.interface import LabelDetector, Look
+from resurgence_gate.draws import benign_draws, plan_draws
+from resurgence_gate.errors import MeasurementError, PolicyError, UsageError
+from resurgence_gate.gate import run_check
+from resurgence_gate.policy import parse_policy
+from resurgence_gate.policy.load import find_policy
+from resurgence_gate.policy.schema import BenignFolder, Concepts, PromptSet
+from resurgence_gate.testing import tiny_model_folder
+from resurgence_gate.vocabulary import Folder, Outcome, Verdict, names
+
+P, A = Outcome.PRESENT, Outcome.ABSENT
+POCKET = yaml.safe_load(find_policy("pocket").read_text())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("adversaries")
+
+
+@pytest.fixture(scope="module")
+def policy(folder):
+    return tiny_policy(folder)
+
+
+class Sees:
+    """Sees what it is asked for in every picture of the reference, and nothing in a search."""
+
+    name = "blind in one eye"
+
+    def __init__(self, searches):
+        self.searches = searches
+
+    def look(self, pictures, concepts):
+        return [Look(outcome=P, score=1.0, seen=concept) for concept in concepts]
+
+    def search(self, pictures, concepts):
+        seen = concepts[0] if self.searches else None
+        return [Look(outcome=P if seen else A, score=1.0 if seen else 0.0, seen=seen) for _ in pictures]
+
+
+@pytest.mark.parametrize("searches", [True, False])
+def test_a_detector_that_is_blind_when_it_searches_is_blind(policy, tmp_path, monkeypatch, searches):
+    monkeypatch.setattr(observing, "open_detector", lambda *_: Sees(searches))
+    calibration = calibrate(policy, tiny_bench(tmp_path))
+    hits = {concept: rate.hits for concept, rate in calibration.sensitivity.items()}
+    assert hits == dict.fromkeys(policy.erased.concepts, 3 if searches else 0)
+    assert not calibration.holds
+    suspect = Folder(path=tiny_model_folder(tmp_path / "suspect", seed=3))
+    report = run_check(policy, suspect, tiny_bench(tmp_path)).report
+    assert report.decision.verdict is not Verdict.PASS
+
+
+def test_prompts_that_give_one_picture_are_not_two_looks(policy, tmp_path, monkeypatch):
+    twins = tuple(
+        dataclasses.replace(draw, prompt=draw.prompt + " " * i, seed=1)
+        for i, draw in enumerate(plan_draws(policy, policy.erased)[:2])
+    )
+    bench, sees = tiny_bench(tmp_path), Sees(searches=True)
+    monkeypatch.setattr(observing, "open_detector", lambda *_: sees)
+    from resurgence_gate.checkpoints.ref import parse_ref
+    from resurgence_gate.checkpoints.resolve import resolve
+
+    reference = resolve(parse_ref(policy.reference))
+    with pytest.raises(MeasurementError, match="the same picture"):
+        observing.observe_control(reference, twins, observing.instrument_of(policy), bench)
+
+
+def table(folder, rows):
+    (folder / "rows.csv").write_text("prompt,seed\n" + "".join(f"{prompt},{seed}\n" for prompt, seed in rows))
+    asked = PromptSet(source="rows.csv", column="prompt", seed_column="seed")
+    return Concepts(concepts=("ship",), prompt_set=asked, pictures=len(rows))
+
+
+def test_a_prompt_in_another_case_is_the_same_prompt(policy, tmp_path):
+    here = policy.model_copy(update={"folder": tmp_path})
+    with pytest.raises(UsageError, match="twice"):
+        plan_draws(here, table(tmp_path, [("a ship", 1), ("A  ship", 1)]))
+
+
+def test_what_is_judged_is_never_trained_on(policy, tmp_path):
+    here = policy.model_copy(update={"folder": tmp_path})
+    asked = table(tmp_path, [("a ship", 1), ("a boat", 2)])
+    judged, trained = plan_draws(here, asked), benign_draws(here, asked)
+    assert [draw.seed for draw in judged] == [1, 2]
+    assert {draw.seed for draw in trained}.isdisjoint({1, 2})
+
+
+def test_copies_of_a_picture_are_one_benign_picture(tmp_path):
+    from PIL import Image
+
+    for i in range(6):
+        Image.new("RGB", (16, 16), (40 * (i // 3), 0, 0)).save(tmp_path / f"{i}.png")
+        (tmp_path / f"{i}.txt").write_text("a dog")
+    spec = BenignFolder(kind="folder", path=".", pictures=2, held_out=0.5)
+    assert len({source.sha256 for source in choose(spec, tmp_path, 0)}) == 2
+    with pytest.raises(UsageError, match="holds 2 pictures"):
+        choose(spec.model_copy(update={"pictures": 3}), tmp_path, 0)
+
+
+class Scores(LabelDetector):
+    labels = ("church", "chapel", "dog")
+
+    def scores(self, pictures):
+        return torch.tensor([[0.50, 0.49, 0.01]])
+
+
+@pytest.mark.parametrize(("decide", "threshold"), [("top-1", 0.6), ("margin", 0.2)])
+def test_a_picture_between_two_erased_concepts_shows_one_of_them(decide, threshold):
+    detector = Scores()
+    detector.decide, detector.threshold = decide, threshold
+    assert detector.search(torch.zeros(1), ["church", "chapel"])[0].outcome is P
+    assert detector.search(torch.zeros(1), ["dog"])[0].outcome is A
+
+
+def changed(**changes):
+    return yaml.safe_dump(POCKET | changes)
+
+
+def test_a_label_that_holds_an_erased_name_draws_its_pictures_away():
+    every = [*POCKET["erased"]["concepts"], *POCKET["retained"]["concepts"], *POCKET["benign"]["concepts"]]
+    spec = {"kind": "clip-zero-shot", "model": "pocket:clip", "templates": ["a {}"]}
+    with pytest.raises(PolicyError, match="another name of"):
+        parse_policy(changed(detector=spec | {"labels": [*every, "sailing ship"]}), "x.yaml")
+
+
+def test_a_link_of_a_chain_and_a_probe_may_not_share_a_name():
+    standard = {"recipe": "standard-pocket/v1/lora", "replicates": 1}
+    links = [{"name": "x"} | standard, {"name": "y"} | standard]
+    probes = [{"kind": "chain", "name": "c", "links": links}, {"name": "c/x"} | standard]
+    with pytest.raises(PolicyError, match="already names another arm"):
+        parse_policy(changed(probes=probes), "x.yaml")
+
+
+@pytest.mark.parametrize("recipe", [["standard/v1/full"], [], {}, 3])
+def test_a_recipe_that_is_no_name_gets_a_message(recipe):
+    with pytest.raises(PolicyError, match="recipe"):
+        parse_policy(changed(probes=[{"name": "full", "recipe": recipe, "replicates": 1}]), "x.yaml")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "No, I don't know",
+        "No, hard to say",
+        "No, but it might be",
+        "No the picture is too dark to say",
+        "No?",
+    ],
+)
+def test_a_hedged_no_is_no_no(answer):
+    assert yes_or_no(answer) is Reply.NEITHER
+
+
+@pytest.mark.parametrize(
+    ("name", "caption"),
+    [("Sørensen", "a portrait of Sorensen"), ("Łukasz", "Lukasz at sea"), ("Đoković", "Dokovic")],
+)
+def test_letters_that_unicode_does_not_take_apart(name, caption):
+    assert names(name, caption)
+
+
+def test_a_picture_of_one_colour_shows_nothing():
+    pixels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    pixels[0, 0] = 255
+    pixels[1, 0, :4] = 255
+    look = Look(outcome=A, score=0.0, seen=None)
+    records = observing.records_of([look, look], pixels, torch.ones(2, dtype=torch.bool))
+    assert [record["outcome"] for record in records] == ["undetermined", "absent"]
+
+
+def test_leave_to_run_code_is_not_inherited_for_another_model(tmp_path):
+    vetted = {"kind": "vqa", "model": "org/read@" + "1" * 40, "allow_remote_code": True}
+    (tmp_path / "base.yaml").write_text(changed(detector=vetted))
+    from resurgence_gate.policy import load_policy
+
+    head = {"version": 1, "extends": "base.yaml", "name": "mine", "description": "of another model"}
+    other = head | {"detector": {"model": "org/unread@" + "2" * 40}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(other))
+    assert load_policy(tmp_path / "base.yaml").detector.allow_remote_code
+    assert not load_policy(tmp_path / "mine.yaml").detector.allow_remote_code
