@@ -56,7 +56,8 @@ def test_every_list_is_listed(name: str) -> None:
 def test_pictures_of_a_model(name: str) -> None:
     policy = load_policy(name)
     total = policy.erased.total + policy.retained.total
-    (line,) = [row for row in PAGE.splitlines() if row.startswith("| `") and name in _named(row)]
+    written = re.sub(r"<!-- tasks -->.*<!-- /tasks -->", "", PAGE, flags=re.DOTALL)  # that table is measured
+    (line,) = [row for row in written.splitlines() if row.startswith("| `") and name in _named(row)]
     numbers = [int(number) for number in line.split("|")[-2].split(",")]
     assert numbers[_named(line).index(name) % len(numbers)] == total
 
