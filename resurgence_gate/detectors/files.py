@@ -55,6 +55,7 @@ def locate_folder(model: str, choose: Callable[[Collection[str]], Sequence[str]]
     if folder is not None:
         if not any(folder.rglob("*.safetensors")):
             raise UsageError(f"detector {model!r}: the folder holds no .safetensors")
+        _refuse_adapter([p.name for p in folder.iterdir()], model)
         return _hashed(sorted(p for p in folder.rglob("*") if p.is_file()), folder)
     named = _HUB_NAME.fullmatch(model)
     if not named:
@@ -62,13 +63,24 @@ def locate_folder(model: str, choose: Callable[[Collection[str]], Sequence[str]]
     from resurgence_gate.checkpoints.hub import download_files  # imports huggingface_hub
 
     files = download_files(HubRepo(repo=named["repo"], revision=named["revision"]), choose)
+    _refuse_adapter([file.name for file in files], model)
     return _hashed(list(files), next(f.parent for f in files if f.suffix == ".safetensors"))
+
+
+def _refuse_adapter(names: Collection[str], model: str) -> None:
+    """An adapter's base lies elsewhere, and transformers would fetch it without anybody hashing it."""
+    if "adapter_config.json" in names:
+        raise UsageError(
+            f"detector {model!r}: holds an adapter (adapter_config.json); merge it into its model and save that"
+        )
 
 
 def locate_clip(model: str, pretrained: str | None) -> DetectorFiles:
     """The files of an open_clip model: a folder in its format, or the weights of an architecture."""
     if _local_folder(model) is None and "/" not in model:
         return _hashed([_open_clip_weights(model, pretrained)], None)
+    if pretrained is not None:
+        raise UsageError(f"detector {model!r} holds its own weights; take `pretrained` away")
     files = locate_folder(model)
     require_open_clip_folder(files.in_folder, model)
     return files
@@ -131,11 +143,12 @@ def _tagged(model: str, tag: str) -> Path:
 def _local_folder(model: str) -> Path | None:
     """The folder that `model` names, or None for a name that a hub resolves."""
     if model.startswith("pocket:"):
-        folder = pocket_folder() / "detectors" / model.removeprefix("pocket:")
-        if not folder.is_dir():
-            known = ", ".join(f"pocket:{p.name}" for p in sorted((pocket_folder() / "detectors").glob("*")))
-            raise UsageError(f"detector {model!r} is not part of the pocket benchmark; it has {known}")
-        return folder
+        known = {f"pocket:{place.name}": place for place in sorted((pocket_folder() / "detectors").iterdir())}
+        if model not in known:
+            raise UsageError(
+                f"detector {model!r} is not part of the pocket benchmark; it has {', '.join(known)}"
+            )
+        return known[model]
     folder = Path(model).expanduser()
     if folder.is_file():
         raise UsageError(f"detector {model!r} is a file; name the folder that it lies in")

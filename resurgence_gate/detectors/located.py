@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from resurgence_gate.detectors.files import DetectorFiles
 from resurgence_gate.policy.schema import DetectorSpec, Giphy, NudeNet, Plugin
@@ -35,9 +36,15 @@ class LocatedDetector:
     @property
     def digest(self) -> str:
         """What determines the answers: the spec, the labels, the contents of the files, the code's version."""
-        weights = sorted((file.name, sha256) for file, sha256 in self.files.files)
+        weights = sorted((self._name_of(file), sha256) for file, sha256 in self.files.files)
         labels = self.labels or self.concepts
         return content_key({"spec": self.spec, "labels": labels, "weights": weights, "code": self.version})
+
+    def _name_of(self, file: Path) -> str:
+        """Its place in the folder, where two files may have one name."""
+        folder = self.files.folder
+        inside = folder is not None and file.is_relative_to(folder)
+        return file.relative_to(folder).as_posix() if folder and inside else file.name
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LocatedDetector) and self.digest == other.digest

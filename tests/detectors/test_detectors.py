@@ -214,3 +214,48 @@ def test_a_file_that_changes_before_it_is_loaded_is_noticed(tmp_path):
 def test_a_clip_that_is_not_named_well_is_explained(changes, said):
     with pytest.raises(UsageError, match=re.escape(said)):
         locate_detector(CLIP.model_copy(update=changes), LABELS)
+
+
+def test_files_of_one_name_that_change_places_are_another_detector(tmp_path):
+    folder = shutil.copytree(pocket_folder() / "detectors" / "classifier", tmp_path / "classifier")
+    for place in ("a", "b"):
+        (folder / place).mkdir()
+        (folder / place / "notes.txt").write_text(place)
+    spec = Classifier(kind="classifier", model=str(folder))
+    first = locate_detector(spec, LABELS).digest
+    (folder / "a" / "notes.txt").write_text("b")
+    (folder / "b" / "notes.txt").write_text("a")
+    assert locate_detector(spec, LABELS).digest != first
+
+
+@pytest.mark.parametrize(
+    ("prepare", "changes", "said"),
+    [
+        (lambda folder: (folder / "adapter_config.json").write_text("{}"), {}, "adapter"),
+        (lambda folder: None, {"model": "pocket:../models"}, "not part of the pocket benchmark"),
+        (lambda folder: None, {"model": "pocket:.."}, "not part of the pocket benchmark"),
+    ],
+)
+def test_a_folder_that_leads_elsewhere_is_refused(tmp_path, prepare, changes, said):
+    folder = shutil.copytree(pocket_folder() / "detectors" / "classifier", tmp_path / "classifier")
+    prepare(folder)
+    spec = Classifier(kind="classifier", model=str(folder)).model_copy(update=changes)
+    with pytest.raises(UsageError, match=said):
+        locate_detector(spec, LABELS)
+
+
+def test_a_tag_beside_a_folder_is_refused():
+    with pytest.raises(UsageError, match="take `pretrained` away"):
+        locate_detector(CLIP.model_copy(update={"pretrained": "openai"}), LABELS)
+
+
+def test_code_of_a_repository_is_neither_run_nor_asked_for(tmp_path, monkeypatch):
+    folder = shutil.copytree(pocket_folder() / "detectors" / "classifier", tmp_path / "classifier")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"auto_map": {"AutoModelForImageClassification": "evil.Model"}, "model_type": "evil"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w').close()")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(UsageError):
+        open_detector(locate_detector(Classifier(kind="classifier", model=str(folder)), LABELS), CPU)
+    assert not (tmp_path / "canary").exists()
