@@ -71,8 +71,9 @@ def test_a_vae_is_counted(widths: list[int], layers: int) -> None:
 @pytest.mark.parametrize("config", [{}, {"hidden_size": 64, "intermediate_size": 100, "vocab_size": 7}])
 def test_a_text_encoder_is_counted(config: dict[str, Any]) -> None:
     with torch.device("meta"):
-        plain, projecting = CLIPTextModel(CLIPTextConfig(**config)), CLIPTextModelWithProjection(
-            CLIPTextConfig(**config)
+        plain, projecting = (
+            CLIPTextModel(CLIPTextConfig(**config)),
+            CLIPTextModelWithProjection(CLIPTextConfig(**config)),
         )
     assert count_text_encoder(config, projects=False) == parameters(plain)
     assert count_text_encoder(config, projects=True) == parameters(projecting)
