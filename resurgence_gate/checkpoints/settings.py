@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ class _Config:
         wanted = f"a whole number, at least 1 and at most {most}, or a list of {length}"
         self.refuse_unless(good, key, value, wanted)
 
-    def blocks(self, default: list[int], kinds: dict[str, Collection[str]]) -> int:
+    def blocks(self, default: list[int], kinds: Mapping[str, Collection[str]]) -> int:
         """How many blocks there are: their widths, and their types under each key of `kinds`."""
         widths = self.values.get("block_out_channels", default)
         good = isinstance(widths, list) and 1 <= len(widths) <= _MOST_BLOCKS
