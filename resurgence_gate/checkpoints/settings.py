@@ -120,7 +120,7 @@ class _Config:
         """Every number, at any depth, is finite and of a size that a model can have."""
         for key, value in _walk(self.values):
             if type(value) in (int, float):
-                good = -_LARGEST <= value <= _LARGEST
+                good = _is_between(value, -_LARGEST, _LARGEST)
                 self.refuse_unless(good, key, value, f"a finite number between -{_LARGEST} and {_LARGEST}")
 
     def absent(self, *keys: str) -> None:
@@ -184,7 +184,8 @@ def check_vocabulary(root: Path, tokenizer: str, known: int, *, where: str) -> N
 def _read(root: Path, name: str, where: str) -> _Config:
     file = root / name
     # A tokenizer may come without one, and is then refused for the length that it lacks.
-    return _Config(name=name, values=read_json(file, where=where) if file.is_file() else {}, where=where)
+    inside = f"{where}: {name.partition('/')[0]}"
+    return _Config(name=name, values=read_json(file, where=inside) if file.is_file() else {}, where=where)
 
 
 def _text_config(config: _Config) -> _Config:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import reprlib
 import shutil
 import struct
 import sys
@@ -241,9 +242,21 @@ def _index() -> Iterator[Row]:
     yield "index-empty", "model_index.json is not JSON (Expecting value", lambda s: s.write(INDEX, "")
     yield "index-a-list", "model_index.json is not a JSON object", lambda s: s.write(INDEX, "[]")
     yield "index-deep", "model_index.json is not JSON (maximum rec", lambda s: s.write(INDEX, "[" * 10**5)
-    yield "index-in-utf-16", "can't decode byte 0xff", lambda s: s.write(INDEX, "{}".encode("utf-16"))
-    yield "index-a-pickle", "can't decode byte 0x80", lambda s: s.write(INDEX, s.pickle())
-    yield "index-out-of-proportion", f"{LIMIT + 1} bytes, more", lambda s: s.sparse(INDEX, b"{", LIMIT + 1)
+    yield (
+        "index-in-utf-16",
+        "index.json is not JSON ('utf-8' codec can't decode byte 0xff",
+        lambda s: s.write(INDEX, "{}".encode("utf-16")),
+    )
+    yield (
+        "index-a-pickle",
+        "index.json is not JSON ('utf-8' codec can't decode byte 0x80",
+        lambda s: s.write(INDEX, s.pickle()),
+    )
+    yield (
+        "index-out-of-proportion",
+        f"model_index.json has {LIMIT + 1} bytes",
+        lambda s: s.sparse(INDEX, b"{", LIMIT + 1),
+    )
     yield (
         "index-blanks-by-a-text",
         "force_zeros_for_empty_prompt is 'no'",
@@ -336,8 +349,12 @@ def _pickles() -> Iterator[Row]:
         lambda s: s.archive("esd.safetensors"),
         "file",
     )
-    yield "pickle-named-config", "config.json is not JSON ('utf-8'", lambda s: s.write(UNET, s.pickle())
-    yield "pickle-named-vocabulary", "tokenizer.json is not JSON", lambda s: s.write(VOCABULARY, s.pickle())
+    yield "pickle-named-config", "unet: config.json is not JSON ('utf-8'", lambda s: s.write(UNET, s.pickle())
+    yield (
+        "pickle-named-vocabulary",
+        "tokenizer: tokenizer.json is not JSON",
+        lambda s: s.write(VOCABULARY, s.pickle()),
+    )
 
 
 def _headers() -> Iterator[Row]:
@@ -418,7 +435,7 @@ def _shards() -> Iterator[Row]:
             file.unlink()
 
     def twice(scene: Scene) -> None:
-        first, second = scene.shards()
+        _, second = scene.shards()
         save_file(load_file(second) | {"conv_in.weight": torch.zeros(1)}, second)
 
     yield "shards-out-of-the-tree", "leads to '../../evil.safetensors'", into("../../evil.safetensors")
@@ -487,7 +504,6 @@ def _configurations() -> Iterator[Row]:
         ("vae-latents", VAE, "latent_channels", 65),
         ("vae-colours", VAE, "in_channels", 4),
         ("vae-scale", VAE, "scaling_factor", 0),
-        ("vae-mean", VAE, "latents_mean", [float("-inf")]),
         ("vocabulary", TEXT, "vocab_size", 10**9),
         ("vocabulary-negative", TEXT, "vocab_size", -1),
         ("width", TEXT, "hidden_size", 10**6),
@@ -506,9 +522,14 @@ def _configurations() -> Iterator[Row]:
     for name, file, key, value in rows:
         yield (
             f"config-{name}",
-            f"{file}: {key} is ",
+            f"{file}: {key} is {reprlib.repr(value)}; it must",
             lambda s, file=file, key=key, value=value: s.edit(file, **{key: value}),
         )
+    yield (
+        "config-vae-mean",
+        f"{VAE}: latents_mean is -inf",
+        lambda s: s.edit(VAE, latents_mean=[0, float("-inf")]),
+    )
     for name, words in (("beyond", {"ship": 10**6}), ("negative", {"sky": -1}), ("text", {"sea": "1"})):
         yield (
             f"vocabulary-{name}",
@@ -583,7 +604,11 @@ def _files() -> Iterator[Row]:
     yield "file-that-is-a-folder", f"{TEXT} missing", folder
     yield "file-that-is-a-pipe", f"{SCHEDULER} missing", pipe
     yield "files-without-number", "more than 10000 files", many
-    yield "files-without-weights", "model.safetensors missing", lambda s: (s.model / TEXT_WEIGHTS).unlink()
+    yield (
+        "files-without-weights",
+        "text_encoder/model.safetensors missing",
+        lambda s: (s.model / TEXT_WEIGHTS).unlink(),
+    )
     yield "files-without-the-vae", f"{VAE} missing", lambda s: shutil.rmtree(s.model / "vae")
     yield (
         "files-without-a-tokenizer",

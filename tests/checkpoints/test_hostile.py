@@ -33,12 +33,6 @@ def xl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_sdxl_folder(tmp_path_factory.mktemp("xl") / "model")
 
 
-@pytest.fixture(scope="session")
-def seen() -> dict[str, str]:
-    """Messages so far, without the paths in them, and whose they are."""
-    return {}
-
-
 def load(ref: str, base: str | None) -> Checkpoint:
     checkpoint = resolve(parse_ref(ref, base=base))
     load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32)
@@ -51,7 +45,7 @@ def test_the_corpus_is_large_and_named_by_its_defects() -> None:
 
 @pytest.mark.parametrize("name", CORPUS)
 def test_it_is_refused_in_its_own_words_and_nothing_runs(
-    name: str, tiny: Path, xl: Path, tmp_path: Path, seen: dict[str, str]
+    name: str, tiny: Path, xl: Path, tmp_path: Path
 ) -> None:
     defect, canary = CORPUS[name], tmp_path / "canary"
     made = hostile.build(defect, xl if defect.kind == "xl" else tiny, tmp_path, canary)
@@ -67,7 +61,7 @@ def test_it_is_refused_in_its_own_words_and_nothing_runs(
     assert "\n" not in message
     own = message.replace(str(made), "").replace(str(tmp_path), "")
     assert len(own) < 500
-    assert seen.setdefault(own, name) == name
+    assert [other for other, known in CORPUS.items() if known.says in message] == [name]
     assert not canary.exists()
 
 
