@@ -9,7 +9,7 @@ from pathlib import Path
 from resurgence_gate.checkpoints.header import read_header
 from resurgence_gate.checkpoints.layout import read_json
 from resurgence_gate.checkpoints.safetensors_header import Entry
-from resurgence_gate.errors import RefusedCheckpoint
+from resurgence_gate.errors import RefusedCheckpoint, ResourceError
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 _INDICES = "position_ids"  # whole numbers that older text encoders saved beside their weights
@@ -25,7 +25,7 @@ def check_weights(root: Path, names: Iterable[str], asked: Mapping[str, int], *,
         tensors: dict[str, Entry] = {}
         for name in names:
             if name.startswith(f"{component}/") and name.endswith(".safetensors"):
-                _add(tensors, read_header(root / name, where=f"{where}: {name}"), f"{where}: {name}")
+                _add(tensors, _header(root / name, f"{where}: {name}"), f"{where}: {name}")
         index = next((n for n in names if n.startswith(f"{component}/") and n.endswith(".index.json")), None)
         if index:
             _check_index(root / index, set(tensors), f"{where}: {component}")
@@ -35,6 +35,13 @@ def check_weights(root: Path, names: Iterable[str], asked: Mapping[str, int], *,
                 f"{where}: {component}/config.json asks for {count:,} parameters, the weights hold {held:,}; "
                 "one of them is of another model: download both again"
             )
+
+
+def _header(file: Path, where: str) -> Mapping[str, Entry]:
+    try:
+        return read_header(file, where=where)
+    except OSError as error:
+        raise ResourceError(f"{where}: cannot be read ({error.strerror})") from error
 
 
 def _add(tensors: dict[str, Entry], more: Mapping[str, Entry], where: str) -> None:
