@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from resurgence_gate.checkpoints import resolve
-from resurgence_gate.errors import RefusedCheckpoint, UsageError
+from resurgence_gate.checkpoints import resolve, weights
+from resurgence_gate.errors import RefusedCheckpoint, ResourceError, UsageError
 from resurgence_gate.testing import tiny_sdxl_folder
 from resurgence_gate.vocabulary import Folder, Pocket, UnetOnly
 
@@ -83,6 +83,15 @@ def test_a_broken_index_is_refused(model: Path, content: bytes) -> None:
 def test_a_missing_component_is_refused(model: Path, component: str) -> None:
     shutil.rmtree(model / component)
     with pytest.raises(RefusedCheckpoint, match=component):
+        resolve(Folder(path=model))
+
+
+def test_weights_that_cannot_be_read_are_no_refusal(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(weights, "read_header", broken)
+    with pytest.raises(ResourceError, match=r".safetensors: cannot be read \(Input/output error\)"):
         resolve(Folder(path=model))
 
 
