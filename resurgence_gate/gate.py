@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ from resurgence_gate.vocabulary import (
 )
 
 LIBRARIES = (*COMPUTING, "safetensors")
+_LOG = logging.getLogger(__name__)  # without a handler Python shows warnings on stderr, as they are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,8 @@ class Check:
 def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     """Assay the checkpoint `ref` by `policy`. Raises GateError; an answer is always a whole one."""
     suspect = resolve(ref)
+    for note in suspect.notes:
+        _LOG.warning("%s: %s", suspect.ref, note)
     reference = resolve(parse_ref(policy.reference))
     instrument = instrument_of(policy)
     draws = (*plan_draws(policy, policy.erased), *plan_draws(policy, policy.retained))

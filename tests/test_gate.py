@@ -1,6 +1,7 @@
 """The walk, whole, on tiny real models: resume, reuse, and what may not pass."""
 
 import dataclasses
+import json
 import shutil
 
 import pytest
@@ -48,6 +49,23 @@ def test_every_arm_has_every_draw(checked, policy):
     for seen in (checked.control, checked.before, *checked.after.values()):
         assert [d.sample.draw for d in seen.detections] == list(checked.draws)
     assert sorted(arm.dose for arm in checked.after) == [1, 3]
+
+
+def test_a_safety_checker_that_is_not_run_is_mentioned(policy, suspect, folder, monkeypatch, caplog):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    place = shutil.copytree(suspect.path, folder / "with-a-checker")
+    index = json.loads((place / "model_index.json").read_text())
+    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    (place / "model_index.json").write_text(json.dumps(index))
+    monkeypatch.setattr(gate, "observe", stop)
+    said = f"{place}: its safety checker is not run: it would blank pictures and hide the concept"
+    for path, messages in ((place, [said]), (suspect.path, [])):
+        caplog.clear()
+        with pytest.raises(KeyboardInterrupt):
+            run_check(policy, Folder(path=path), tiny_bench(folder))
+        assert [record.message for record in caplog.records] == messages
 
 
 def test_models_of_noise_are_not_passed(checked):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from resurgence_gate.checkpoints.header import read_header
 from resurgence_gate.checkpoints.layout import unet_weights
+from resurgence_gate.checkpoints.weights import FLOATS
 from resurgence_gate.errors import RefusedCheckpoint
 from resurgence_gate.vocabulary import Checkpoint
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Shape = tuple[int, ...]
-_FLOATS = {"F64", "F32", "F16", "BF16"}
 _PREFIX = "unet."
 
 
@@ -80,7 +80,7 @@ def match_unet_tensors(file: Path, shapes: Mapping[str, Shape]) -> dict[str, str
             raise RefusedCheckpoint(
                 f"{file}: {key} has shape {list(entries[key].shape)}, in the base {list(shapes[name])}"
             )
-        if entries[key].dtype not in _FLOATS:
+        if entries[key].dtype not in FLOATS:
             raise RefusedCheckpoint(
                 f"{file}: {key} has type {entries[key].dtype}; weights are floating point"
             )

@@ -6,17 +6,20 @@
     scheduler/                  scheduler_config.json
     tokenizer_2/ text_encoder_2/    SDXL's second text encoder
 
-Safety checker and feature extractor are ignored: they would blank pictures, and so hide the concept.
+Safety checker and feature extractor are never loaded: they would blank pictures, and so hide the concept.
+`model_index.json` is read here and nowhere else: no library follows it to a class, a repository or a script.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from resurgence_gate.checkpoints.ref import PICKLES
 from resurgence_gate.errors import RefusedCheckpoint, ResourceError, UsageError
 
 SUPPORTED = "supported: folders of StableDiffusionPipeline (1.x, 2.x) and StableDiffusionXLPipeline"
@@ -52,6 +55,14 @@ PIPELINES: dict[str, dict[str, tuple[str, frozenset[str]]]] = {
         "text_encoder_2": ("transformers", frozenset({"CLIPTextModelWithProjection"})),
     },
 }
+NOT_RUN = {  # components that are named in published models and never loaded
+    "safety_checker": "it would blank pictures and hide the concept",
+    "feature_extractor": "it serves the safety checker",
+    "image_encoder": "nothing is drawn from pictures",
+}
+LARGEST_TEXT = 16 * 2**20  # bytes of a configuration or vocabulary; a CLIP tokenizer.json has 3.6 million
+_LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl")
+_CODE = ("custom_pipeline", "auto_map", "trust_remote_code")  # lead to code that comes with the model
 _STEMS = {"text_encoder": "model", "text_encoder_2": "model"}  # of the weight files
 _VOCABULARY = ({"vocab.json", "merges.txt"}, {"tokenizer.json"})
 _TOKENIZER = frozenset.union(*map(frozenset, _VOCABULARY)) | {
@@ -76,7 +87,9 @@ def pipeline_files(names: Iterable[str], components: Iterable[str], *, where: st
     configs = [config_file(component) for component in components if not component.startswith("tokenizer")]
     missing = [name for name in ("model_index.json", *configs) if name not in present]
     if missing:
-        raise RefusedCheckpoint(f"{where}: not a whole diffusers folder: {', '.join(missing)} missing")
+        raise RefusedCheckpoint(
+            f"{where}: not a whole diffusers folder: {', '.join(missing)} missing; download it again, whole"
+        )
     for component in components:
         if component.startswith("tokenizer"):
             used |= _vocabulary(component, present, where)
@@ -120,13 +133,17 @@ def _weights(component: str, present: set[str], where: str) -> set[str]:
         return {whole}
     if index in present and shards:
         return {index, *shards}
-    inside = [name for name in present if name.startswith(f"{component}/")]
-    if any(name.endswith((".bin", ".pt", ".ckpt")) for name in inside):
+    pickles = sorted(n for n in present if n.startswith(f"{component}/") and n.endswith(PICKLES))
+    if pickles:
         raise RefusedCheckpoint(
-            f"{where}: the weights of {component} are pickles, which run code when loaded; "
-            "convert them to safetensors"
+            f"{where}: the weights of {component} are pickles, which run code when loaded ({pickles[0]}); ask its "
+            "authors for safetensors, or convert it where nothing can be lost: from_pretrained, then "
+            "save_pretrained(safe_serialization=True)"
         )
-    raise RefusedCheckpoint(f"{where}: {whole} missing")
+    if index in present or shards:
+        what = f"{index} without its shards" if index in present else f"shards without {index}"
+        raise RefusedCheckpoint(f"{where}: {component} has {what}; download it again, whole")
+    raise RefusedCheckpoint(f"{where}: {whole} missing; download it again, whole")
 
 
 def check_shards(folder: Path, names: Iterable[str], *, where: str) -> None:
@@ -152,30 +169,87 @@ def read_model_index(folder: Path, *, where: str) -> dict[str, str]:
     if not file.is_file():
         raise UsageError(f"{where}: not a diffusers pipeline (no model_index.json); {SUPPORTED}")
     index = read_json(file, where=where)
-    components = PIPELINES.get(str(index.get("_class_name")))
+    name = index.get("_class_name")
+    _refuse_code(index, name, where)
+    components = PIPELINES.get(str(name))
     if components is None:
-        raise UsageError(f"{where}: a {index.get('_class_name')!r} is not supported; {SUPPORTED}")
+        raise UsageError(f"{where}: a {reprlib.repr(name)} is not supported; {SUPPORTED}")
+    _check_others(index, components, where)
     return {
         component: _class_of(component, accepted, index.get(component), where)
         for component, accepted in components.items()
     }
 
 
+def not_run(folder: Path, *, where: str) -> tuple[str, ...]:
+    """What the pipeline names and a check leaves out, in a sentence each: the safety checker, the watermark."""
+    index = read_json(folder / "model_index.json", where=where)
+    named = [name for name in NOT_RUN if index.get(name) not in (None, [None, None])]
+    notes = [f"its {name.replace('_', ' ')} is not run: {NOT_RUN[name]}" for name in named]
+    if index.get("_class_name") == "StableDiffusionXLPipeline" or index.get("add_watermarker"):
+        notes.append("no watermark is added to its pictures: it would be measured with them")
+    return tuple(notes)
+
+
+def _refuse_code(index: dict[str, Any], name: object, where: str) -> None:
+    """Refuse an index that asks for code which comes with the model: `custom_pipeline`, a class in a file."""
+    for key in _CODE:
+        if index.get(key):
+            raise RefusedCheckpoint(
+                f"{where}: model_index.json asks for code of its own ({key}: {reprlib.repr(index[key])}), which is "
+                f"never run; {SUPPORTED}"
+            )
+    if not isinstance(name, str):
+        raise RefusedCheckpoint(
+            f"{where}: model_index.json has {reprlib.repr(name)} for _class_name, no name of a pipeline "
+            f"(code that comes with a model is never run); {SUPPORTED}"
+        )
+
+
+def _check_others(index: dict[str, Any], components: Iterable[str], where: str) -> None:
+    """What else the index names is of a known library and not needed to draw."""
+    for name, entry in index.items():
+        if name in components or name.startswith("_") or entry == [None, None]:
+            continue
+        if name in NOT_RUN and entry is not None:
+            if not (isinstance(entry, list) and len(entry) == 2 and entry[0] in _LIBRARIES):
+                raise RefusedCheckpoint(
+                    f"{where}: model_index.json loads {name} as {reprlib.repr(entry)}; accepted libraries: "
+                    f"{', '.join(_LIBRARIES)}; it is not run: set it to [null, null]"
+                )
+        elif isinstance(entry, list | dict):
+            raise RefusedCheckpoint(
+                f"{where}: model_index.json loads {reprlib.repr(name)} as {reprlib.repr(entry)}, a component that "
+                f"this tool would not run, so it would judge another model; {SUPPORTED}"
+            )
+
+
 def blanks_empty_prompt(folder: Path, *, where: str) -> bool:
     """Does this SDXL pipeline take a row of zeros for the empty prompt? (diffusers' default: yes)"""
-    return bool(read_json(folder / "model_index.json", where=where).get("force_zeros_for_empty_prompt", True))
+    key = "force_zeros_for_empty_prompt"
+    value = read_json(folder / "model_index.json", where=where).get(key, True)
+    if not isinstance(value, bool):
+        raise RefusedCheckpoint(
+            f"{where}: model_index.json: {key} is {reprlib.repr(value)}; it must be true or false"
+        )
+    return value
 
 
 def read_json(file: Path, *, where: str) -> dict[str, Any]:
     """A JSON object from a file. Raises RefusedCheckpoint where it is anything else, and ResourceError."""
     try:
-        value = json.loads(file.read_bytes())
+        size = file.stat().st_size
+        if size > LARGEST_TEXT:
+            raise RefusedCheckpoint(
+                f"{where}: {file.name} has {size} bytes, more than the {LARGEST_TEXT} that are read; check what it is"
+            )
+        value = json.loads(file.read_bytes().decode("utf-8"))
     except OSError as error:
         raise ResourceError(f"{where}: {file.name} cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
-        raise RefusedCheckpoint(f"{where}: {file.name} is not JSON ({error})") from error
+        raise RefusedCheckpoint(f"{where}: {file.name} is not JSON ({error}); download it again") from error
     if not isinstance(value, dict):
-        raise RefusedCheckpoint(f"{where}: {file.name} is not a JSON object")
+        raise RefusedCheckpoint(f"{where}: {file.name} is not a JSON object; download it again")
     return value
 
 
@@ -185,7 +259,9 @@ def _class_of(component: str, accepted: tuple[str, frozenset[str]], entry: objec
         case [str(found), str(name)] if found == library and name in classes:
             return name
         case _:
+            stranger = isinstance(entry, list) and bool(entry) and entry[0] not in _LIBRARIES
+            why = ", code of a library that is not accepted" if stranger else ""
             raise RefusedCheckpoint(
-                f"{where}: model_index.json loads {component} as {entry!r}; "
+                f"{where}: model_index.json loads {component} as {reprlib.repr(entry)}{why}; "
                 f"accepted: {', '.join(sorted(classes))} of {library}"
             )

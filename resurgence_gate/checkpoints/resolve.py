@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
 from resurgence_gate.checkpoints import pocket
 from resurgence_gate.checkpoints.digest import digest_of, hash_file
 from resurgence_gate.checkpoints.inspect import match_unet_tensors, unet_shapes
-from resurgence_gate.checkpoints.layout import check_shards, pipeline_files, read_model_index, unet_weights
+from resurgence_gate.checkpoints.layout import (
+    blanks_empty_prompt,
+    check_shards,
+    not_run,
+    pipeline_files,
+    read_model_index,
+    unet_weights,
+)
 from resurgence_gate.checkpoints.ref import format_ref
 from resurgence_gate.checkpoints.settings import check_settings
+from resurgence_gate.checkpoints.tree import check_files, refuse_code
+from resurgence_gate.checkpoints.weights import check_weights
 from resurgence_gate.errors import UsageError
 from resurgence_gate.vocabulary import Checkpoint, CheckpointRef, Folder, HubRepo, Pocket, UnetOnly
 
@@ -24,7 +34,7 @@ def resolve(ref: CheckpointRef) -> Checkpoint:
     """
     match ref:
         case Folder():
-            return _folder(ref.path, format_ref(ref))
+            return _folder(ref.path, format_ref(ref), ours=False)
         case HubRepo():
             from resurgence_gate.checkpoints.hub import download  # imports huggingface_hub
 
@@ -38,15 +48,21 @@ def resolve(ref: CheckpointRef) -> Checkpoint:
             assert_never(ref)
 
 
-def _folder(root: Path, ref: str) -> Checkpoint:
+def _folder(root: Path, ref: str, *, ours: bool = True) -> Checkpoint:
+    """`ours`: the tree was laid out by this package or the Hub's client, which fetches what is read only."""
     if not root.is_dir():
         raise UsageError(f"{ref}: folder not found")
     components = read_model_index(root, where=ref)
+    if not ours:
+        refuse_code(root, where=ref)
     names = pipeline_files(_names(root), components, where=ref)
+    check_files(root, names, where=ref)
     check_shards(root, names, where=ref)
-    check_settings(root, components, where=ref)
+    blanks_empty_prompt(root, where=ref)
+    check_weights(root, names, check_settings(root, components, where=ref), where=ref)
     files = tuple((name, hash_file(root / name)) for name in names)
-    return Checkpoint(ref=ref, digest=digest_of(files), root=root, files=files)
+    notes = not_run(root, where=ref)
+    return Checkpoint(ref=ref, digest=digest_of(files), root=root, files=files, notes=notes)
 
 
 def _names(root: Path) -> Iterator[str]:
@@ -73,4 +89,4 @@ def _overlaid(base: Checkpoint, file: Path, ref: str) -> Checkpoint:
     match_unet_tensors(file, unet_shapes(weights))  # a wrong file is refused before anything is computed
     overlays = (*base.overlays, (file, hash_file(file)))
     digest = digest_of(base.files, overlays)
-    return Checkpoint(ref=ref, digest=digest, root=base.root, files=base.files, overlays=overlays)
+    return replace(base, ref=ref, digest=digest, overlays=overlays)

@@ -1,18 +1,21 @@
 """What the configurations of a pipeline may say: its parts fit one another, and its numbers can be drawn with.
 
 The libraries take a value that they do not know and fail at the first picture, or train on the wrong target.
+They also build whatever size a configuration names before they look at its weights: each size has a limit, and
+so have all parameters together.
 """
 
 from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from resurgence_gate.checkpoints.layout import config_file, read_json
+from resurgence_gate.checkpoints.parameters import count_text_encoder, count_unet, count_vae
 from resurgence_gate.errors import RefusedCheckpoint
 
 TIMESTEPS = 1000  # of every Stable Diffusion: more steps than a policy may ask for
@@ -20,6 +23,29 @@ _TARGETS = ("epsilon", "v_prediction")  # what the probes can train on
 _BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")  # the schedules that DDIM knows
 _SPACINGS = ("leading", "linspace", "trailing")
 _SHORTEST = 3  # tokens of a prompt: start, a word, end
+
+MOST_PARAMETERS = 8_000_000_000  # of all parts; SDXL has 3.5 billion
+_MOST_PIXELS = 2048  # to a side
+_MOST_BLOCKS = 8
+_MOST_CHANNELS = 8192
+_MOST_LAYERS = 64
+_MOST_WORDS = 500_000
+_LARGEST = 2**20  # no number in a model's configuration is beyond it
+_FORBIDDEN = {  # keys that make a library run or read something else than the files of the model
+    "auto_map": "code of its own",
+    "custom_pipeline": "code of its own",
+    "trust_remote_code": "code of its own",
+    "attn_implementation": "attention kernels of its own",
+    "_attn_implementation": "attention kernels of its own",
+    "_attn_implementation_internal": "attention kernels of its own",
+    "transformers_weights": "another file of weights",
+    "vocab_file": "another vocabulary file",
+    "merges_file": "another vocabulary file",
+    "tokenizer_file": "another vocabulary file",
+    "added_tokens_file": "another vocabulary file",
+    "fast_tokenizer_files": "other vocabulary files",
+}
+_HARMLESS = ("eager", "sdpa", False)  # values that name what the libraries do by themselves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,32 +83,109 @@ class _Config:
         known = any(type(value) is type(a) and value == a for a in accepted)  # 1 is not True, nor 1.0
         self.refuse_unless(known, key, value, " or ".join(map(str, accepted)))
 
+    def several(self, key: str, default: object, length: int, most: int) -> None:
+        """One whole number, or one for each of the `length` blocks."""
+        value = self.values.get(key, default)
+        numbers = value if isinstance(value, list) and len(value) == length else [value]
+        good = all(type(n) is int and 1 <= n <= most for n in numbers)
+        wanted = f"a whole number, at least 1 and at most {most}, or a list of {length}"
+        self.refuse_unless(good, key, value, wanted)
+
+    def blocks(self, default: list[int], kinds: Mapping[str, Collection[str]]) -> int:
+        """How many blocks there are: their widths, and their types under each key of `kinds`."""
+        widths = self.values.get("block_out_channels", default)
+        good = isinstance(widths, list) and 1 <= len(widths) <= _MOST_BLOCKS
+        good = good and all(type(n) is int and 1 <= n <= _MOST_CHANNELS for n in widths)
+        wanted = f"1 to {_MOST_BLOCKS} whole numbers, at least 1 and at most {_MOST_CHANNELS}"
+        self.refuse_unless(good, "block_out_channels", widths, wanted)
+        for key, accepted in kinds.items():
+            types = self.values.get(key)
+            listed = (
+                isinstance(types, list) and len(types) == len(widths) and all(t in accepted for t in types)
+            )
+            wanted = f"a list of {len(widths)} of {' and '.join(accepted)}"
+            self.refuse_unless(listed or (types is None and len(widths) == len(default)), key, types, wanted)
+        return len(widths)
+
+    def refuse_strange_keys(self) -> None:
+        """No key leads out of the model's own files and the libraries' own code; at any depth."""
+        for key, value in _walk(self.values):
+            if key in _FORBIDDEN and value is not None and value not in _HARMLESS:
+                raise RefusedCheckpoint(
+                    f"{self.where}: {self.name}: {key} is {reprlib.repr(value)} and asks for {_FORBIDDEN[key]}, "
+                    "which is never loaded; remove the key"
+                )
+
+    def refuse_strange_numbers(self) -> None:
+        """Every number, at any depth, is finite and of a size that a model can have."""
+        for key, value in _walk(self.values):
+            if type(value) in (int, float):
+                good = _is_between(value, -_LARGEST, _LARGEST)
+                self.refuse_unless(good, key, value, f"a finite number between -{_LARGEST} and {_LARGEST}")
+
     def absent(self, *keys: str) -> None:
         for key in keys:
             value = self.values.get(key)
             self.refuse_unless(value is None, key, value, "absent: such a model is not supported")
 
 
-def check_settings(root: Path, components: Collection[str], *, where: str) -> None:
-    """Read the configurations of `components` under `root`, no weights. Raises RefusedCheckpoint."""
+def check_settings(root: Path, components: Collection[str], *, where: str) -> dict[str, int]:
+    """Read the configurations of `components` under `root`, no weights; parameters of each one that has any.
+
+    Raises RefusedCheckpoint.
+    """
     configs = {name: _read(root, config_file(name), where) for name in components}
     for config in configs.values():
         config.absent("quantization_config")
+        config.refuse_strange_keys()
     _check_scheduler(configs["scheduler"])
     encoders = {name: _text_config(config) for name, config in configs.items() if "text_encoder" in name}
     for name, encoder in encoders.items():
-        positions = encoder.count("max_position_embeddings", 77)
-        tokenizer = configs[name.replace("text_encoder", "tokenizer")]
-        tokenizer.count("model_max_length", None, _SHORTEST, positions)
-    channels = configs["vae"].count("latent_channels", 4)
-    configs["vae"].number("scaling_factor", 0.18215)
-    _check_unet(configs["unet"], channels, list(encoders.values()))
+        _check_text_encoder(encoder)
+        positions = encoder.count("max_position_embeddings", 77, most=4096)
+        tokenizer = name.replace("text_encoder", "tokenizer")
+        configs[tokenizer].count("model_max_length", None, _SHORTEST, positions)
+        check_vocabulary(root, tokenizer, encoder.count("vocab_size", 49408, most=_MOST_WORDS), where=where)
+    vae, unet = configs["vae"], configs["unet"]
+    _check_vae(vae)
+    _check_unet(unet, vae.count("latent_channels", 4), list(encoders.values()))
+    _check_resolution(unet, len(vae.values.get("block_out_channels", [64])) - 1)
+    counts = {"unet": count_unet(unet.values), "vae": count_vae(vae.values)} | {
+        name: count_text_encoder(encoder.values, projects=name == "text_encoder_2")
+        for name, encoder in encoders.items()
+    }
+    if sum(counts.values()) > MOST_PARAMETERS:
+        raise RefusedCheckpoint(
+            f"{where}: its configurations ask for {sum(counts.values()):,} parameters, more than the "
+            f"{MOST_PARAMETERS:,} that are built; no Stable Diffusion has as many: check its config.json files"
+        )
+    return counts
+
+
+def check_vocabulary(root: Path, tokenizer: str, known: int, *, where: str) -> None:
+    """The numbers in a tokenizer's vocabulary are those that its text encoder knows. Raises RefusedCheckpoint."""
+    for name, inside in (("vocab.json", False), ("added_tokens.json", False), ("tokenizer.json", True)):
+        file = root / tokenizer / name
+        if not file.is_file():
+            continue
+        values = read_json(file, where=f"{where}: {tokenizer}")
+        model = values.get("model") if inside else values
+        words = model.get("vocab") if inside and isinstance(model, dict) else model
+        if not isinstance(words, dict):
+            raise RefusedCheckpoint(f"{where}: {tokenizer}/{name} has no vocabulary; download it again")
+        bad = next((w for w, n in words.items() if type(n) is not int or not 0 <= n < known), None)
+        if bad is not None:
+            raise RefusedCheckpoint(
+                f"{where}: {tokenizer}/{name}: the word {reprlib.repr(bad)} has the number "
+                f"{reprlib.repr(words[bad])}; its text encoder knows 0 to {known - 1}"
+            )
 
 
 def _read(root: Path, name: str, where: str) -> _Config:
     file = root / name
     # A tokenizer may come without one, and is then refused for the length that it lacks.
-    return _Config(name=name, values=read_json(file, where=where) if file.is_file() else {}, where=where)
+    inside = f"{where}: {name.partition('/')[0]}"
+    return _Config(name=name, values=read_json(file, where=inside) if file.is_file() else {}, where=where)
 
 
 def _text_config(config: _Config) -> _Config:
@@ -105,22 +208,88 @@ def _check_scheduler(config: _Config) -> None:
     config.refuse_unless(betas is None or given, "trained_betas", betas, f"{TIMESTEPS} numbers in (0, 1)")
 
 
+def _check_text_encoder(config: _Config) -> None:
+    config.refuse_strange_numbers()
+    width = config.count("hidden_size", 512, most=_MOST_CHANNELS)
+    config.count("intermediate_size", 2048, most=4 * _MOST_CHANNELS)
+    config.count("num_hidden_layers", 12, most=_MOST_LAYERS)
+    heads = config.count("num_attention_heads", 8, most=width)
+    config.refuse_unless(width % heads == 0, "num_attention_heads", heads, f"a divisor of the width {width}")
+    config.count("projection_dim", 512, most=_MOST_CHANNELS)
+
+
+def _check_vae(vae: _Config) -> None:
+    vae.refuse_strange_numbers()
+    vae.one_of("_class_name", "AutoencoderKL", ("AutoencoderKL",))
+    kinds = {"down_block_types": ("DownEncoderBlock2D",), "up_block_types": ("UpDecoderBlock2D",)}
+    vae.blocks([64], kinds)
+    vae.count("layers_per_block", 1, most=_MOST_LAYERS)
+    vae.count("latent_channels", 4, most=64)
+    vae.count("norm_num_groups", 32, most=_MOST_CHANNELS)
+    for key in ("in_channels", "out_channels"):
+        vae.count(key, 3, 3, 3)
+    vae.number("scaling_factor", 0.18215)
+
+
 def _check_unet(unet: _Config, channels: int, encoders: list[_Config]) -> None:
+    unet.refuse_strange_numbers()
+    unet.one_of("_class_name", "UNet2DConditionModel", ("UNet2DConditionModel",))
     unet.absent("class_embed_type", "num_class_embeds", "encoder_hid_dim", "encoder_hid_dim_type")
-    unet.count("sample_size", None)
+    unet.absent("reverse_transformer_layers_per_block")
+    _check_unet_sizes(unet)
     for key in ("in_channels", "out_channels"):
         found = unet.values.get(key, 4)
-        unet.refuse_unless(found == channels, key, found, f"the VAE's {channels} latent channels")
+        good = type(found) is int and found == channels
+        unet.refuse_unless(good, key, found, f"the VAE's {channels} latent channels")
     width = sum(encoder.count("hidden_size", 512) for encoder in encoders)
     found = unet.values.get("cross_attention_dim", 1280)
-    widths = found if isinstance(found, list) else [found]
-    unet.refuse_unless(
-        all(w == width for w in widths), "cross_attention_dim", found, f"{width}, what the text encoder gives"
-    )
+    widths = found if isinstance(found, list) and found else [found]
+    good = all(type(w) is int and w == width for w in widths)
+    unet.refuse_unless(good, "cross_attention_dim", found, f"{width}, what the text encoder gives")
     unet.one_of("addition_embed_type", None, ("text_time",) if len(encoders) > 1 else (None,))
     if len(encoders) > 1:  # SDXL: the pooled text and six numbers of the picture's size
-        pooled = encoders[1].count("projection_dim", 512) + 6 * unet.count("addition_time_embed_dim", None)
+        times = unet.count("addition_time_embed_dim", None, most=_MOST_CHANNELS)
+        pooled = encoders[1].count("projection_dim", 512) + 6 * times
         unet.count("projection_class_embeddings_input_dim", None, pooled, pooled)
+
+
+def _check_unet_sizes(unet: _Config) -> None:
+    kinds = {
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    }
+    n = unet.blocks([320, 640, 1280, 1280], kinds)
+    unet.one_of("mid_block_type", "UNetMidBlock2DCrossAttn", ("UNetMidBlock2DCrossAttn", None))
+    unet.one_of("attention_type", "default", ("default",))
+    unet.one_of("dual_cross_attention", False, (False,))
+    unet.one_of("time_embedding_type", "positional", ("positional",))
+    unet.one_of("resnet_time_scale_shift", "default", ("default",))
+    unet.several("layers_per_block", 2, n, _MOST_LAYERS)
+    unet.several("transformer_layers_per_block", 1, n, _MOST_LAYERS)
+    unet.several("cross_attention_dim", 1280, n, _MOST_CHANNELS)
+    unet.several("attention_head_dim", 8, n, _MOST_CHANNELS)
+    unet.count("norm_num_groups", 32, most=_MOST_CHANNELS)
+    for key in ("conv_in_kernel", "conv_out_kernel"):
+        unet.count(key, 3, most=9)
+    for key in ("time_embedding_dim", "time_cond_proj_dim", "num_attention_heads"):
+        if unet.values.get(key) is not None:
+            unet.several(key, None, n if key == "num_attention_heads" else 1, 4 * _MOST_CHANNELS)
+
+
+def _check_resolution(unet: _Config, halvings: int) -> None:
+    unet.count("sample_size", None, most=max(1, _MOST_PIXELS // 2**halvings))
+
+
+def _walk(value: object) -> Iterator[tuple[str, object]]:
+    """(nearest key, value) of everything in a JSON value; without recursion, so that depth is no danger."""
+    left: list[tuple[str, object]] = [("", value)]
+    while left:
+        key, value = left.pop()
+        yield key, value
+        if isinstance(value, dict):
+            left += value.items()
+        elif isinstance(value, list):
+            left += [(key, item) for item in value]
 
 
 def _is_between(value: object, low: float, high: float) -> bool:

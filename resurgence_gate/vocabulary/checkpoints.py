@@ -52,3 +52,4 @@ class Checkpoint:
     root: Path
     files: tuple[tuple[str, str], ...]  # (name inside `root`, sha256)
     overlays: tuple[tuple[Path, str], ...] = ()  # (safetensors of UNet tensors, sha256)
+    notes: tuple[str, ...] = ()  # what the pipeline names and is not run, a sentence each

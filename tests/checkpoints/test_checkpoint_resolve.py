@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from resurgence_gate.checkpoints import resolve
-from resurgence_gate.errors import RefusedCheckpoint, UsageError
+from resurgence_gate.checkpoints import resolve, weights
+from resurgence_gate.errors import RefusedCheckpoint, ResourceError, UsageError
+from resurgence_gate.testing import tiny_sdxl_folder
 from resurgence_gate.vocabulary import Folder, Pocket, UnetOnly
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -83,6 +84,42 @@ def test_a_missing_component_is_refused(model: Path, component: str) -> None:
     shutil.rmtree(model / component)
     with pytest.raises(RefusedCheckpoint, match=component):
         resolve(Folder(path=model))
+
+
+def test_weights_that_cannot_be_read_are_no_refusal(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(weights, "read_header", broken)
+    with pytest.raises(ResourceError, match=r".safetensors: cannot be read \(Input/output error\)"):
+        resolve(Folder(path=model))
+
+
+def test_what_is_not_run_is_mentioned_and_never_read(model: Path, tmp_path: Path) -> None:
+    assert resolve(Folder(path=model)).notes == ()
+    edit_index(
+        model,
+        safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"],
+        feature_extractor=["transformers", "CLIPImageProcessor"],
+        image_encoder=[None, None],
+    )
+    assert resolve(Folder(path=model)).notes == (
+        "its safety checker is not run: it would blank pictures and hide the concept",
+        "its feature extractor is not run: it serves the safety checker",
+    )
+    write_overlay(tmp_path / "esd.safetensors", model)
+    over = resolve(UnetOnly(path=tmp_path / "esd.safetensors", base=Folder(path=model)))
+    assert over.notes == resolve(Folder(path=model)).notes
+    watermarked = resolve(Folder(path=tiny_sdxl_folder(tmp_path / "xl")))
+    assert watermarked.notes == ("no watermark is added to its pictures: it would be measured with them",)
+
+
+@pytest.mark.parametrize(
+    "entries", [{"_diffusers_version": {"of": "nobody"}}, {"_x": [1]}, {"size": 512}, {"other": [None, None]}]
+)
+def test_what_an_index_says_beside_is_ignored(model: Path, entries: dict[str, object]) -> None:
+    edit_index(model, **entries)
+    resolve(Folder(path=model))
 
 
 def test_weights_in_pickles_only_are_refused(model: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,16 +111,12 @@ def test_the_parts_of_sdxl_must_fit_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "key", "value"),
     [
-        (UNET, "block_out_channels", []),
-        (UNET, "norm_num_groups", 0),
-        (UNET, "attention_head_dim", 0),
+        (UNET, "norm_num_groups", 5),
         (UNET, "act_fn", "none such"),
-        (UNET, "down_block_types", ["Evil", "DownBlock2D"]),
-        (VAE, "layers_per_block", "1"),
+        (UNET, "downsample_padding", "x"),
+        (VAE, "act_fn", "none such"),
         (TEXT, "hidden_act", "none such"),
-        (TEXT, "num_attention_heads", 0),
-        (TEXT, "vocab_size", 10),
-        (TEXT, "num_hidden_layers", None),
+        (TEXT, "bos_token_id", "x"),
     ],
 )
 def test_whatever_the_libraries_raise_is_a_refusal(model: Path, file: str, key: str, value: object) -> None:
@@ -159,20 +157,46 @@ def test_a_sampler_that_the_model_cannot_follow_is_a_usage_error(
         list(generate(model, [Draw(concept="a", prompt="a", seed=1)], sampler))
 
 
-def test_component_folders_may_be_links(tiny: Path, tmp_path: Path) -> None:
-    linked = tmp_path / "linked"
-    linked.mkdir()
-    for path in tiny.iterdir():
-        (linked / path.name).symlink_to(path)
-    (linked / "unet").unlink()
-    (linked / "unet").mkdir()
-    for path in (tiny / "unet").iterdir():  # as the Hub's cache does
-        (linked / "unet" / path.name).symlink_to(path)
-    (linked / "circle").symlink_to(linked)
-    (linked / "nowhere").symlink_to(tmp_path / "nowhere")
-    checkpoint = resolve(Folder(path=linked))
+def test_files_may_be_links_inside_the_tree(tiny: Path, model: Path) -> None:
+    (model / "parts").mkdir()
+    (model / "unet").rename(model / "parts" / "unet")
+    (model / "unet").symlink_to("parts/unet")
+    (model / "vae" / "config.json").rename(model / "parts" / "vae.json")
+    (model / "vae" / "config.json").symlink_to("../parts/vae.json")
+    (model / "circle").symlink_to(model)
+    (model / "nowhere").symlink_to(model / "nowhere")
+    checkpoint = resolve(Folder(path=model))
     assert checkpoint.digest == resolve(Folder(path=tiny)).digest
     load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32)
+
+
+def in_cache(model: Path, repo: Path) -> Path:
+    """The snapshot that the Hub's client would lay out for the files of `model`."""
+    snapshot = repo / "snapshots" / "0123abc"
+    (repo / "blobs").mkdir(parents=True)
+    for number, file in enumerate(sorted(path for path in model.rglob("*") if path.is_file())):
+        link = snapshot / file.relative_to(model)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, repo / "blobs" / f"{number}")
+        link.symlink_to(os.path.relpath(repo / "blobs" / f"{number}", link.parent))
+    return snapshot
+
+
+def test_a_snapshot_of_the_hubs_cache_leads_to_its_own_blobs(tiny: Path, tmp_path: Path) -> None:
+    snapshot = in_cache(tiny, tmp_path / "hub" / "models--org--model")
+    assert resolve(Folder(path=snapshot)).digest == resolve(Folder(path=tiny)).digest
+
+
+@pytest.mark.parametrize("place", ["models--org--other/blobs/0", "token"])
+def test_a_snapshot_does_not_lead_to_anothers(tiny: Path, tmp_path: Path, place: str) -> None:
+    snapshot = in_cache(tiny, tmp_path / "hub" / "models--org--model")
+    elsewhere = tmp_path / "hub" / place
+    elsewhere.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(tiny / "unet" / "config.json", elsewhere)
+    (snapshot / "unet" / "config.json").unlink()
+    (snapshot / "unet" / "config.json").symlink_to(elsewhere)
+    with pytest.raises(RefusedCheckpoint, match=r"unet/config.json is a link out of the folder"):
+        resolve(Folder(path=snapshot))
 
 
 @pytest.mark.parametrize("kind", ["second", "xl"])
