@@ -47,6 +47,11 @@ class Stored:
         return self.file.entries[self.name].dtype
 
     @property
+    def count(self) -> int:
+        """Elements."""
+        return math.prod(self.shape)
+
+    @property
     def readable(self) -> bool:
         """Can its numbers be had?"""
         return self.file.readable(self.name)
@@ -208,4 +213,4 @@ def _size(relative: float | None) -> float:
 
 def _full(key: Key) -> str:
     component, name = key
-    return f"{component}.{name}"
+    return f"{component}.{name}" if component else name

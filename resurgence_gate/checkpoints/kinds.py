@@ -106,6 +106,4 @@ def _has_prefix(names: Iterable[str], *prefixes: str) -> bool:
 
 def _is_whole(names: set[str]) -> bool:
     firsts = {name.partition(".")[0] for name in names}
-    return any(
-        ends <= names and middles <= firsts for ends, middles in zip(_ENDS, _MIDDLES, strict=True)
-    )
+    return any(ends <= names and middles <= firsts for ends, middles in zip(_ENDS, _MIDDLES, strict=True))

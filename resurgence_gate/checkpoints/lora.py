@@ -1,8 +1,8 @@
 """A LoRA file beside its base: which weights it adds to, and the norm of B A without a product of that size.
 
-    peft      unet.<module>.lora_A.weight, .lora_B.weight
-    kohya     lora_unet_<module with _>.lora_down.weight, .lora_up.weight, .alpha   (scale alpha / rank)
-    diffusers unet.<module>.lora.down.weight, .lora.up.weight; <attn>.processor.to_k_lora.down.weight
+peft      unet.<module>.lora_A.weight, .lora_B.weight
+kohya     lora_unet_<module with _>.lora_down.weight, .lora_up.weight, .alpha   (scale alpha / rank)
+diffusers unet.<module>.lora.down.weight, .lora.up.weight; <attn>.processor.to_k_lora.down.weight
 """
 
 from __future__ import annotations
@@ -47,7 +47,12 @@ class Factors:
     @property
     def rank(self) -> int:
         """Rows of A."""
-        return self.a.shape[0]
+        return self.a.shape[0] if self.a.shape else 0
+
+    @property
+    def product(self) -> tuple[int, ...]:
+        """The shape of B A."""
+        return (*self.b.shape[:1], *self.a.shape[1:])
 
     @property
     def fit(self) -> bool:
@@ -55,7 +60,7 @@ class Factors:
         return (
             len(self.a.shape) >= 2
             and len(self.b.shape) >= 2
-            and self.b.shape[1] == self.rank
+            and self.b.shape[1] == self.rank > 0
             and math.prod(self.b.shape[2:]) == 1
         )
 
@@ -87,15 +92,14 @@ def compare_lora(file: TensorFile, base: Mapping[Key, Stored], *, name: str) -> 
     """The weights of `base` (called `name`) that the LoRA in `file` adds to."""
     factors, leftover = read_factors(file)
     weights = {_flat(key): key for key in base if key[1].endswith(".weight")}
-    measured, wrong, unknown = [], [], [("file", name) for name in leftover]
+    measured, wrong, unknown = [], [], [("", name) for name in leftover]
     for module, pair in factors.items():
         component, plain = _place(module)
         key = weights.get((component, plain.replace(".", "_")))
         if key is None:
             unknown.append((component, plain))
-        elif not pair.fit or (pair.b.shape[0], *pair.a.shape[1:]) != base[key].shape:
-            shape = (pair.b.shape[0], *pair.a.shape[1:]) if pair.b.shape else ()
-            wrong.append(WrongShape(name=".".join(key), shape=shape, base=base[key].shape))
+        elif not pair.fit or _linear(pair.product) != _linear(base[key].shape):
+            wrong.append(WrongShape(name=".".join(key), shape=pair.product, base=base[key].shape))
         else:
             measured.append(_measure(key, pair, base[key]))
     components = {_place(module)[0] for module in factors}
@@ -139,6 +143,11 @@ def _place(module: str) -> tuple[str, str]:
 def _flat(key: Key) -> Key:
     """Kohya writes every dot of a module's name as an underscore."""
     return key[0], key[1].removesuffix(".weight").replace(".", "_")
+
+
+def _linear(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A convolution of one pixel is a linear layer."""
+    return shape[:2] if math.prod(shape[2:]) == 1 else shape
 
 
 def _scale(file: TensorFile, alpha: str, a: Stored) -> float:
