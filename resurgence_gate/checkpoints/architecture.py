@@ -82,5 +82,6 @@ def _int(values: dict[str, Any], key: str) -> int | None:
 
 def _ints(values: dict[str, Any], key: str) -> tuple[int, ...] | None:
     value = values.get(key)
-    known = isinstance(value, list) and all(type(item) is int for item in value)
-    return tuple(value) if known else None
+    if isinstance(value, list) and all(type(item) is int for item in value):
+        return tuple(value)
+    return None
