@@ -101,13 +101,19 @@ def measure(key: Key, ours: Stored, base: Stored) -> Measured:
     if likeness is not Likeness.CHANGED:
         return Measured(key=key, likeness=likeness)
     change = squares = 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        for ours_piece, base_piece in zip(pieces(a), pieces(b), strict=True):
-            w0 = decode(base_piece, base.dtype).astype(np.float64)
-            delta = decode(ours_piece, ours.dtype).astype(np.float64) - w0
-            change += float(delta @ delta)
-            squares += float(w0 @ w0)
+    for ours_piece, base_piece in zip(pieces(a), pieces(b), strict=True):
+        w, w0 = decode(ours_piece, ours.dtype), decode(base_piece, base.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            change += square(w - w0)
+            squares += square(w0)
     return Measured(key=key, likeness=likeness, change=change, base=squares)
+
+
+def square(values: Array) -> float:
+    """|values|^2, summed in float64."""
+    flat = values.reshape(-1)
+    # Not by BLAS: its own threads and those that compare would wait for each other.
+    return float(np.einsum("i,i", flat, flat, dtype=np.float64))
 
 
 def summarize(

@@ -163,8 +163,10 @@ def _describe_file(
         notes = (*notes, *why_not)
     if resolving:
         resolved = resolving.result()
+    sha256 = resolved.overlays[-1][1] if isinstance(resolved, Checkpoint) else hash_file(path)
     metadata = dict(file.metadata) if file else {}
     notes = (*notes, *_notes_on_base(metadata, base, resolved))
+    card, card_notes = _card_in(path.parent)
     return Inspection(
         ref=resolved.ref if isinstance(resolved, Checkpoint) else text,
         kind=kind,
@@ -172,13 +174,13 @@ def _describe_file(
         architecture=architecture_of(base.root)
         if base
         else architecture_by_shapes(file.entries if file else {}),
-        files=(FileFacts(name=path.name, bytes=path.stat().st_size, sha256=hash_file(path), used=True),),
+        files=(FileFacts(name=path.name, bytes=path.stat().st_size, sha256=sha256, used=True),),
         tensors=facts,
         metadata=metadata,
         comparison=comparison,
-        card=_card_in(path.parent)[0],
+        card=card,
         refusals=_all_refusals(resolved, refusals, facts),
-        notes=notes,
+        notes=(*notes, *card_notes),
     )
 
 
@@ -308,7 +310,7 @@ def _files(root: Path, resolved: Checkpoint | RefusedCheckpoint, threads: Execut
 
 
 def _card_of(root: Path, resolved: Checkpoint | RefusedCheckpoint) -> tuple[Card | None, tuple[str, ...]]:
-    """The card in the folder; for a model on the Hub it is fetched, for a pipeline does not read it."""
+    """The card in the folder; of a model on the Hub it is fetched, as no pipeline reads it."""
     ref = parse_ref(resolved.ref) if isinstance(resolved, Checkpoint) else None
     if isinstance(ref, HubRepo):
         from resurgence_gate.checkpoints.hub import download_files

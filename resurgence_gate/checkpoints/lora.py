@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resurgence_gate.checkpoints.differences import Key, Likeness, Measured, Stored, summarize
+from resurgence_gate.checkpoints.differences import Key, Likeness, Measured, Stored, square, summarize
 from resurgence_gate.checkpoints.facts import Comparison, WrongShape
 from resurgence_gate.checkpoints.mapped import Array, TensorFile, decode
 
@@ -114,10 +114,9 @@ def compare_lora(file: TensorFile, base: Mapping[Key, Stored], *, name: str) -> 
 
 
 def _measure(key: Key, pair: Factors, base: Stored) -> Measured:
-    w0 = _matrix(base)
     change = pair.square()
     likeness = Likeness.SAME if change == 0 else Likeness.CHANGED
-    return Measured(key=key, likeness=likeness, change=change, base=float(w0 @ w0))
+    return Measured(key=key, likeness=likeness, change=change, base=square(_matrix(base)))
 
 
 def _factor(name: str) -> tuple[str, bool] | None:
