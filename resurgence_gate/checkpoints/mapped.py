@@ -72,12 +72,15 @@ def decode(stored: Array, dtype: str) -> Array:
 
 def round_to(values: Array, dtype: str) -> Array:
     """`values` to the nearest number that `dtype` has, ties to even, as a cast would."""
+    if dtype == "F64":
+        return values.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
+        single = values.astype(np.float32)  # torch, too, comes from float64 to 16 bits by way of float32
         if dtype == "BF16":
-            bits = values.astype(np.float32).view(np.uint32)
+            bits = single.view(np.uint32)
             bits = bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))
             return (bits & np.uint32(0xFFFF0000)).view(np.float32)
-        return values.astype({"F64": np.float64, "F32": np.float32, "F16": np.float16}[dtype])
+        return single.astype(np.float16) if dtype == "F16" else single
 
 
 def all_finite(stored: Array, dtype: str) -> bool:

@@ -592,12 +592,11 @@ def test_every_number_of_16_bits_is_decoded_as_torch_does(dtype: str) -> None:
     assert told == wanted.isfinite().tolist()
 
 
+@pytest.mark.parametrize("wide", [np.float32, np.float64])
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
-def test_rounding_is_that_of_a_cast(dtype: str) -> None:
-    halves = (
-        np.arange(0, 1 << 32, 1 << 15, dtype=np.uint64).astype(np.uint32).view(np.float32)
-    )  # ties of bfloat16
-    values = halves[np.isfinite(halves)]
-    values = np.concatenate([values, np.random.default_rng(0).standard_normal(1000, dtype=np.float32)])
+def test_rounding_is_that_of_a_cast(dtype: str, wide: type) -> None:
+    ties = np.arange(0, 1 << 32, 1 << 15, dtype=np.uint64).astype(np.uint32).view(np.float32)  # of bfloat16
+    values = np.concatenate([ties[np.isfinite(ties)], np.random.default_rng(0).standard_normal(100_000)])
+    values = values.astype(wide)
     wanted = torch.from_numpy(values).to(DTYPES[dtype]).float().numpy()
     assert np.array_equal(round_to(values, dtype).astype(np.float32), wanted)

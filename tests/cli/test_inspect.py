@@ -102,7 +102,7 @@ def test_names_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("arguments", [["pocket:esd"], ["pocket:base", "--base", "pocket:uce", "--json"]])
 def test_no_framework_is_imported(arguments: list[str]) -> None:
-    heavy = ("torch", "diffusers", "transformers", "safetensors", "peft", "scipy", "huggingface_hub")
+    heavy = ("torch", "diffusers", "transformers", "safetensors", "peft", "open_clip", "huggingface_hub")
     code = (
         f"import sys; from resurgence_gate.cli import run; code = run(['inspect', *{arguments!r}]); "
         f"print(code, [m for m in {heavy!r} if m in sys.modules], file=sys.stderr)"
