@@ -19,7 +19,7 @@ from resurgence_gate.checkpoints.card import read_card
 from resurgence_gate.checkpoints.differences import Key, Stored, compare
 from resurgence_gate.checkpoints.digest import digest_of, hash_file
 from resurgence_gate.checkpoints.facts import Card, Comparison, FileFacts, Inspection, TensorFacts
-from resurgence_gate.checkpoints.kinds import Kind, bare, compvis_names, kind_of
+from resurgence_gate.checkpoints.kinds import Kind, compvis_names, kind_of, plain_name
 from resurgence_gate.checkpoints.lora import compare_lora
 from resurgence_gate.checkpoints.mapped import TensorFile, all_finite, open_tensors
 from resurgence_gate.checkpoints.ref import PICKLES, format_ref, parse_ref
@@ -272,10 +272,11 @@ def _open_all(files: Iterable[tuple[str, Path]]) -> tuple[list[tuple[str, Tensor
 
 def _by_key(components: Iterable[tuple[str, Iterable[TensorFile]]]) -> dict[Key, Stored]:
     return {
-        (component, bare(name)): Stored(file=file, name=name)
+        (component, plain_name(component, name)): Stored(file=file, name=name)
         for component, files in components
         for file in files
         for name in file.entries
+        if not name.endswith("position_ids")  # a buffer that only older text encoders saved
     }
 
 

@@ -35,6 +35,7 @@ _ENDS = (  # of a whole UNet; the first are diffusers' names
 )
 _MIDDLES = ({"down_blocks", "mid_block", "up_blocks"}, {"input_blocks", "middle_block", "output_blocks"})
 
+_OLD_VAE = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _BLOCKS = (
     (re.compile(r"(down_blocks|input_blocks)\."), "down"),
     (re.compile(r"(mid_block|middle_block)\."), "mid"),
@@ -47,7 +48,7 @@ _LAYERS = (
     (re.compile(r"attn2\.(to_[qkv]|to_out)"), r"attn2.\1"),
     (re.compile(r"attn2\b"), "attn2"),
     (re.compile(r"attn1\b"), "attn1"),
-    (re.compile(r"self_attn\b|\battentions\.\d+\.(to_[qkv]|to_out|query|key|value)\b"), "attn"),
+    (re.compile(r"self_attn\b|\battentions\.\d+\.(to_[qkv]|to_out)\b"), "attn"),
     (re.compile(r"norm"), "norm"),
     (re.compile(r"\bff\.|\bmlp\."), "ff"),
     (re.compile(r"time_emb|add_embedding|label_emb"), "time"),
@@ -82,6 +83,15 @@ def bare(name: str) -> str:
     """A tensor's name without that of its component: `unet.conv_in.weight` is `conv_in.weight`."""
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
+    return name
+
+
+def plain_name(component: str, name: str) -> str:
+    """The name that today's diffusers and transformers give to a tensor of `component`."""
+    name = bare(name)
+    if component == "vae":  # models of 2022 have other names there, which diffusers translates
+        for old, new in _OLD_VAE.items():
+            name = re.sub(rf"(?<=attentions\.0\.){old}(?=\.)", new, name)
     return name
 
 

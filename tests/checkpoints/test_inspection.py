@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,6 +197,59 @@ def test_a_text_encoder_is_compared_with_the_bases(tiny: Path, tmp_path: Path, p
     assert found.comparison.matched == found.comparison.total == len(tensors)
     assert [(c.block, c.layer) for c in found.comparison.changed] == [("text_encoder", "embedding")]
     assert found.comparison.relative_norm == pytest.approx(1)
+
+
+def test_the_names_of_2022_are_todays(tiny: Path, model: Path) -> None:
+    """As in CompVis/stable-diffusion-v1-4: the VAE's attention, and a buffer of the text encoder."""
+    vae = "vae/diffusion_pytorch_model.safetensors"
+    old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    tensors = load_file(model / vae)
+    for new, name in old.items():
+        tensors = {key.replace(new, name): tensor for key, tensor in tensors.items()}
+    assert set(tensors) != set(load_file(tiny / vae))
+    save_file(tensors, model / vae)
+    ids = {"text_model.embeddings.position_ids": torch.arange(24)[None]}
+    save_file(load_file(model / TEXT) | ids, model / TEXT)
+    for one, other in ((model, tiny), (tiny, model)):
+        c = compared(one, other)
+        assert (c.matched, c.unknown, c.changed) == (c.total, (), ())
+
+
+def test_tensors_may_begin_at_any_byte(tiny: Path, unet: dict[str, Tensor], tmp_path: Path) -> None:
+    w = unet[KEY].double() * 2
+    entry = {"dtype": "F64", "shape": list(w.shape), "data_offsets": [0, 8 * w.numel()]}
+    text = json.dumps({KEY: entry}).encode()
+    text += b" " * (1 + (-len(text)) % 8)
+    (tmp_path / "f.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + w.numpy().tobytes())
+    assert compared(tmp_path / "f.safetensors", tiny).relative_norm == pytest.approx(1)
+
+
+def test_a_type_that_numpy_lacks_is_not_compared(tiny: Path, unet: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file({KEY: unet[KEY].to(torch.float8_e4m3fn)}, tmp_path / "f.safetensors")
+    c = compared(tmp_path / "f.safetensors", tiny)
+    assert (c.not_compared, c.matched, c.changed) == ((f"unet.{KEY}",), 1, ())
+
+
+@pytest.mark.slow
+def test_a_folder_of_the_size_of_sd14_takes_less_than_10_seconds(model: Path) -> None:
+    """One billion parameters, as a file of zeros that takes no room on the disk."""
+    size = 4 << 20
+    entries = {
+        f"down_blocks.{i}.attn2.to_k.weight": {
+            "dtype": "F32",
+            "shape": [1024, 1024],
+            "data_offsets": [i * size, (i + 1) * size],
+        }
+        for i in range(1000)
+    }
+    text = json.dumps(entries).encode()
+    with (model / UNET).open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.truncate(8 + len(text) + 1000 * size)
+    start = time.perf_counter()
+    found = inspect_checkpoint(str(model))
+    assert time.perf_counter() - start < 10
+    assert found.tensors[0].parameters == 1000 << 20
 
 
 # What does not fit
