@@ -68,7 +68,8 @@ class Factors:
         """|scale B A|^2 = scale^2 sum((B^T B) * (A A^T))."""
         a = _matrix(self.a).reshape(self.rank, -1)
         b = _matrix(self.b).reshape(-1, self.rank)
-        return float(self.scale**2 * ((b.T @ b) * (a @ a.T)).sum())
+        with np.errstate(over="ignore", invalid="ignore"):  # no number is no norm, and told as such
+            return float(self.scale**2 * ((b.T @ b) * (a @ a.T)).sum())
 
 
 def read_factors(file: TensorFile) -> tuple[dict[str, Factors], tuple[str, ...]]:
@@ -160,4 +161,5 @@ def _matrix(stored: Stored) -> Array:
     """Flat, in float64; nothing if its type is not read here."""
     if not stored.readable:
         return np.full(math.prod(stored.shape), np.nan)
-    return decode(stored.array(), stored.dtype).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return decode(stored.array(), stored.dtype).astype(np.float64)

@@ -67,7 +67,8 @@ def decode(stored: Array, dtype: str) -> Array:
     """The numbers: float32 for all floats up to 32 bits, float64 for the rest."""
     if dtype == "BF16":  # the upper half of a float32
         return (stored.astype(np.uint32) << 16).view(np.float32)
-    return stored.astype(np.float32 if dtype in ("F32", "F16") else np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN is told, and not warned of
+        return stored.astype(np.float32 if dtype in ("F32", "F16") else np.float64)
 
 
 def round_to(values: Array, dtype: str) -> Array:

@@ -109,3 +109,15 @@ def test_no_framework_is_imported(arguments: list[str]) -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stderr == "0 []\n"
+
+
+@pytest.mark.filterwarnings("error")
+def test_bits_that_are_no_numbers_raise_no_warning(tmp_path: Path) -> None:
+    """Signalling NaNs, of which numpy warns when it casts them."""
+    bits = torch.full((128, 96), 0x7F800001, dtype=torch.int32).view(torch.float32)
+    module = f"unet.{KEY.removesuffix('.weight')}"
+    lora = {f"{module}.lora_A.weight": bits[:2].clone(), f"{module}.lora_B.weight": bits[:, :2].contiguous()}
+    for number, tensors in enumerate(({KEY: bits}, {KEY: bits.double()}, {KEY: bits.half()}, lora)):
+        file = tmp_path / f"{number}.safetensors"
+        save_file(tensors, file)
+        assert run(["inspect", str(file), "--base", "pocket:base"]) == 12
