@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from resurgence_gate.cli import calibrate, check, detectors, policy, probe, toy, unlearn
+from resurgence_gate.cli import calibrate, check, detectors, inspect, policy, probe, toy, unlearn
 from resurgence_gate.cli.failures import INTERRUPTED, RESUME, USAGE, Terminated, debugging, explain
 from resurgence_gate.cli.verdicts import EXIT_CODES
 
@@ -26,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("check", epilog=check.EPILOG)(check.check)
+app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 app.command("calibrate", epilog=calibrate.EPILOG)(calibrate.calibrate)
 app.command("probe", epilog=probe.EPILOG)(probe.probe)
 app.command("unlearn", epilog=unlearn.EPILOG)(unlearn.unlearn)

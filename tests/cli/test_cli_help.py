@@ -16,6 +16,7 @@ GOLDEN = Path(__file__).parent / "golden"
 PAGES = {
     "help": [],
     "check": ["check"],
+    "inspect": ["inspect"],
     "calibrate": ["calibrate"],
     "probe": ["probe"],
     "unlearn": ["unlearn"],
@@ -74,6 +75,7 @@ def test_version() -> None:
         ["--version"],
         ["check", "--help"],
         ["unlearn", "--help"],
+        ["inspect", "--help"],
         ["detectors", "--help"],
         ["detectors", "run", "--help"],
     ],

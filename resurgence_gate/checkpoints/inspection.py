@@ -1,0 +1,363 @@
+"""What a checkpoint is, without running it: no model is built, and no framework imported.
+
+A reference is refused by the same functions as in `check`; what only shows when weights are read (NaN, a
+header that lies) is looked for here. Files are mapped, hashed and compared in threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from resurgence_gate.checkpoints import pocket
+from resurgence_gate.checkpoints.architecture import architecture_by_shapes, architecture_of
+from resurgence_gate.checkpoints.card import read_card
+from resurgence_gate.checkpoints.differences import Key, Stored, compare
+from resurgence_gate.checkpoints.digest import digest_of, hash_file
+from resurgence_gate.checkpoints.facts import Card, Comparison, FileFacts, Inspection, TensorFacts
+from resurgence_gate.checkpoints.kinds import Kind, compvis_names, kind_of, plain_name
+from resurgence_gate.checkpoints.lora import compare_lora
+from resurgence_gate.checkpoints.mapped import TensorFile, all_finite, open_tensors
+from resurgence_gate.checkpoints.ref import PICKLES, format_ref, parse_ref
+from resurgence_gate.checkpoints.resolve import resolve
+from resurgence_gate.errors import GateError, RefusedCheckpoint, UsageError
+from resurgence_gate.vocabulary import Checkpoint, CheckpointRef, Folder, HubRepo, Pocket
+
+COMPONENTS = ("unet", "text_encoder", "text_encoder_2", "vae")
+_OF_A_FILE = {
+    Kind.UNET: "unet",
+    Kind.PARTIAL_UNET: "unet",
+    Kind.TEXT_ENCODER: "text_encoder",
+    Kind.VAE: "vae",
+    Kind.LORA: "lora",
+}
+_NOT_COMPARED = (Kind.SINGLE_FILE, Kind.UNKNOWN, Kind.PICKLE)
+Outcome = Future[Checkpoint | RefusedCheckpoint]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Base:
+    """A whole model on this disk, perhaps with UNet tensors laid over it."""
+
+    name: str
+    root: Path
+    overlay: Path | None = None
+
+    def tensors(self) -> dict[Key, Stored]:
+        found = _by_key((name, _weights(self.root, name)) for name in COMPONENTS)
+        return found | (_by_key([("unet", [open_tensors(self.overlay)])]) if self.overlay else {})
+
+
+def inspect_checkpoint(text: str, *, base: str | None = None) -> Inspection:
+    """Everything that can be said of the reference `text` without running it.
+
+    `base` is the model to compare with; for a pocket model, and for a file that names one in its header, it
+    is known. Raises UsageError (no such file or model), HubError and ResourceError; what `check` would
+    refuse is not raised but told.
+    """
+    path = Path(text).expanduser()
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1) + 1) as threads:  # one of them hashes
+        if path.is_file():
+            return _inspect_file(text, path, base, threads)
+        ref = parse_ref(text)
+        resolving = threads.submit(_resolve, ref)
+        if isinstance(ref, Pocket) and ref.name != pocket.BASE and ref.name in pocket.pocket_names():
+            file = pocket.pocket_folder() / f"{ref.name}.safetensors"
+            return _describe_file(text, file, _locate(base or f"pocket:{pocket.BASE}"), resolving, threads)
+        return _inspect_model(ref, base, resolving, threads)
+
+
+def _resolve(ref: CheckpointRef) -> Checkpoint | RefusedCheckpoint:
+    try:
+        return resolve(ref)
+    except RefusedCheckpoint as refusal:
+        return refusal
+
+
+def _inspect_model(ref: CheckpointRef, base: str | None, resolving: Outcome, threads: Executor) -> Inspection:
+    root = _root(ref, resolving)
+    if root is None:
+        refusal = resolving.result()
+        return _nothing(format_ref(ref), Kind.UNKNOWN, refusals=(str(refusal),))
+    opened, refusals = _open_all((name, file) for name in COMPONENTS for file in _weight_files(root, name))
+    by_component = {name: [file for owner, file in opened if owner == name] for name in COMPONENTS}
+    facts = tuple(_facts(name, files, threads) for name, files in by_component.items() if files)
+    comparison = None
+    if base is not None:
+        found = _locate(base)
+        comparison = compare(_by_key(by_component.items()), found.tensors(), name=found.name, threads=threads)
+    resolved = resolving.result()
+    card, notes = _card_of(root, resolved)
+    architecture = architecture_of(root)
+    if architecture.safety_checker:
+        notes = (*notes, "it has a safety checker; check does not run it, for it would blank pictures")
+    return Inspection(
+        ref=resolved.ref if isinstance(resolved, Checkpoint) else format_ref(ref),
+        kind=Kind.PIPELINE,
+        digest=resolved.digest if isinstance(resolved, Checkpoint) else None,
+        architecture=architecture,
+        files=_files(root, resolved, threads),
+        tensors=facts,
+        metadata={},
+        comparison=comparison,
+        card=card,
+        refusals=_all_refusals(resolved, refusals, facts),
+        notes=notes,
+    )
+
+
+def _inspect_file(text: str, path: Path, base: str | None, threads: Executor) -> Inspection:
+    suffix, hint = path.suffix.lower(), None
+    if suffix not in PICKLES:
+        if suffix != ".safetensors":
+            parse_ref(text, base=base)  # says what is wrong with it
+        hint = base or _named_base(path)
+    try:
+        ref = parse_ref(text, base=hint)
+    except RefusedCheckpoint as refusal:
+        facts = FileFacts(name=path.name, bytes=path.stat().st_size, sha256=hash_file(path), used=False)
+        kind = Kind.PICKLE if suffix in PICKLES else Kind.UNKNOWN
+        return _nothing(text, kind, files=(facts,), refusals=(str(refusal),))
+    except UsageError as error:
+        if base is not None:
+            raise
+        return _describe_file(text, path, None, None, threads, notes=(str(error),))
+    located = _locate(hint) if hint is not None else None
+    return _describe_file(text, path, located, threads.submit(_resolve, ref), threads)
+
+
+def _named_base(path: Path) -> str | None:
+    """The pocket model that the header of `path` names as its base.
+
+    Others are not taken from there: a stranger's file must not say which folder is read, or what is downloaded.
+    """
+    try:
+        named = open_tensors(path).metadata.get("base", "")
+    except RefusedCheckpoint:
+        return None
+    known = named.removeprefix("pocket:") in pocket.pocket_names()
+    return named if named.startswith("pocket:") and known else None
+
+
+def _describe_file(
+    text: str,
+    path: Path,
+    base: _Base | None,
+    resolving: Outcome | None,
+    threads: Executor,
+    notes: tuple[str, ...] = (),
+) -> Inspection:
+    """A file of tensors; `resolving` is what `check` says of it, or None where it would ask for a base."""
+    opened, refusals = _open_all([("", path)])
+    file = opened[0][1] if opened else None
+    kind = kind_of(file.entries) if file else Kind.UNKNOWN
+    facts = (_facts(_OF_A_FILE.get(kind, "file"), [file], threads),) if file else ()
+    comparison, resolved = None, None
+    if file and base:
+        comparison, why_not = _compare_file(file, kind, base, threads)
+        kind = _kind_beside(kind, comparison)
+        notes = (*notes, *why_not)
+    if resolving:
+        resolved = resolving.result()
+    sha256 = resolved.overlays[-1][1] if isinstance(resolved, Checkpoint) else hash_file(path)
+    metadata = dict(file.metadata) if file else {}
+    notes = (*notes, *_notes_on_base(metadata, base, resolved))
+    card, card_notes = _card_in(path.parent)
+    return Inspection(
+        ref=resolved.ref if isinstance(resolved, Checkpoint) else text,
+        kind=kind,
+        digest=resolved.digest if isinstance(resolved, Checkpoint) else None,
+        architecture=architecture_of(base.root)
+        if base
+        else architecture_by_shapes(file.entries if file else {}),
+        files=(FileFacts(name=path.name, bytes=path.stat().st_size, sha256=sha256, used=True),),
+        tensors=facts,
+        metadata=metadata,
+        comparison=comparison,
+        card=card,
+        refusals=_all_refusals(resolved, refusals, facts),
+        notes=(*notes, *card_notes),
+    )
+
+
+def _compare_file(
+    file: TensorFile, kind: Kind, base: _Base, threads: Executor
+) -> tuple[Comparison | None, tuple[str, ...]]:
+    if kind is Kind.LORA:
+        return compare_lora(file, base.tensors(), name=base.name), ()
+    if kind in _NOT_COMPARED or compvis_names(file.entries):
+        return None, ("not compared: its tensors are not named as in a diffusers folder",)
+    return compare(_by_key([(_OF_A_FILE[kind], [file])]), base.tensors(), name=base.name, threads=threads), ()
+
+
+def _kind_beside(kind: Kind, comparison: Comparison | None) -> Kind:
+    """Whole or partial is certain only beside the base."""
+    if comparison is None or kind not in (Kind.UNET, Kind.PARTIAL_UNET):
+        return kind
+    known = comparison.matched + len(comparison.wrong_shape)
+    return Kind.UNET if known == comparison.total else Kind.PARTIAL_UNET
+
+
+def _notes_on_base(
+    metadata: Mapping[str, str], base: _Base | None, resolved: Checkpoint | RefusedCheckpoint | None
+) -> tuple[str, ...]:
+    named, digest = metadata.get("base"), metadata.get("base_digest")
+    if base is None:
+        return (f"its header names its base: {named}",) if named else ()
+    if digest and isinstance(resolved, Checkpoint):
+        if digest != digest_of(resolved.files, resolved.overlays[:-1]):
+            return (f"its header says that it was made from another base (digest {digest})",)
+        return ("its header says that it was made from this base",)
+    return ()
+
+
+def _root(ref: CheckpointRef, resolving: Outcome) -> Path | None:
+    """The folder of a whole model; of one on the Hub once it is here, and None if it is refused."""
+    match ref:
+        case Folder():
+            return ref.path
+        case Pocket(name=pocket.BASE):
+            return pocket.pocket_folder() / pocket.BASE
+    resolved = resolving.result()
+    return resolved.root if isinstance(resolved, Checkpoint) else None
+
+
+def _locate(text: str) -> _Base:
+    """The base `text` on this disk; it is not hashed."""
+    ref = parse_ref(text)
+    match ref:
+        case Folder():
+            if not (ref.path / "model_index.json").is_file():
+                raise UsageError(f"--base {text}: not a diffusers pipeline (no model_index.json)")
+            return _Base(name=text, root=ref.path)
+        case Pocket() if ref.name in pocket.pocket_names():
+            folder = pocket.pocket_folder()
+            overlay = None if ref.name == pocket.BASE else folder / f"{ref.name}.safetensors"
+            return _Base(name=text, root=folder / pocket.BASE, overlay=overlay)
+    try:
+        checkpoint = resolve(ref)
+    except RefusedCheckpoint as refusal:
+        raise UsageError(f"--base {text} would itself be refused: {refusal}") from refusal
+    return _Base(name=checkpoint.ref, root=checkpoint.root)
+
+
+def _weight_files(root: Path, component: str) -> list[Path]:
+    stem = "model" if component.startswith("text_encoder") else "diffusion_pytorch_model"
+    whole = root / component / f"{stem}.safetensors"
+    return [whole] if whole.is_file() else sorted((root / component).glob(f"{stem}-*-of-*.safetensors"))
+
+
+def _weights(root: Path, component: str) -> list[TensorFile]:
+    """The files of a component of a base; a base that lies is no base."""
+    try:
+        return [open_tensors(file) for file in _weight_files(root, component)]
+    except RefusedCheckpoint as refusal:
+        raise UsageError(f"the base would itself be refused: {refusal}") from refusal
+
+
+def _open_all(files: Iterable[tuple[str, Path]]) -> tuple[list[tuple[str, TensorFile]], tuple[str, ...]]:
+    """(owner, file) of those that can be read, and why the others are refused."""
+    opened, refusals = [], []
+    for owner, file in files:
+        try:
+            opened.append((owner, open_tensors(file)))
+        except RefusedCheckpoint as refusal:
+            refusals.append(str(refusal))
+    return opened, tuple(refusals)
+
+
+def _by_key(components: Iterable[tuple[str, Iterable[TensorFile]]]) -> dict[Key, Stored]:
+    return {
+        (component, plain_name(component, name)): Stored(file=file, name=name)
+        for component, files in components
+        for file in files
+        for name in file.entries
+        if not name.endswith("position_ids")  # a buffer that only older text encoders saved
+    }
+
+
+def _facts(component: str, files: list[TensorFile], threads: Executor) -> TensorFacts:
+    stored = [Stored(file=file, name=name) for file in files for name in file.entries]
+    finite = threads.map(lambda s: not s.readable or all_finite(s.array(), s.dtype), stored)
+    dtypes: Counter[str] = Counter()
+    for tensor in stored:
+        dtypes[tensor.dtype] += tensor.count
+    return TensorFacts(
+        component=component,
+        tensors=len(stored),
+        parameters=sum(dtypes.values()),
+        dtypes=dict(sorted(dtypes.items())),
+        not_finite=tuple(tensor.name for tensor, good in zip(stored, finite, strict=True) if not good),
+    )
+
+
+def _files(root: Path, resolved: Checkpoint | RefusedCheckpoint, threads: Executor) -> tuple[FileFacts, ...]:
+    """All files of the folder and of its folders; of one that would be refused all are hashed."""
+    known = dict(resolved.files) if isinstance(resolved, Checkpoint) else {}
+    paths = sorted(path for pattern in ("*", "*/*") for path in root.glob(pattern) if path.is_file())
+    names = [path.relative_to(root).as_posix() for path in paths]
+    if isinstance(resolved, RefusedCheckpoint):
+        hashes: Iterable[str | None] = threads.map(hash_file, paths)
+    else:
+        hashes = map(known.get, names)
+    return tuple(
+        FileFacts(name=name, bytes=path.stat().st_size, sha256=sha256, used=name in known)
+        for name, path, sha256 in zip(names, paths, hashes, strict=True)
+    )
+
+
+def _card_of(root: Path, resolved: Checkpoint | RefusedCheckpoint) -> tuple[Card | None, tuple[str, ...]]:
+    """The card in the folder; of a model on the Hub it is fetched, as no pipeline reads it."""
+    ref = parse_ref(resolved.ref) if isinstance(resolved, Checkpoint) else None
+    if isinstance(ref, HubRepo):
+        from resurgence_gate.checkpoints.hub import download_files
+
+        try:
+            for file in download_files(ref, lambda names: [name for name in names if name == "README.md"]):
+                root = file.parent
+        except GateError as error:
+            return None, (f"the model card could not be fetched: {error}",)
+    return _card_in(root)
+
+
+def _card_in(folder: Path) -> tuple[Card | None, tuple[str, ...]]:
+    try:
+        return read_card(folder), ()
+    except UsageError as error:
+        return None, (str(error),)
+
+
+def _all_refusals(
+    resolved: Checkpoint | RefusedCheckpoint | None, others: Iterable[str], facts: Iterable[TensorFacts]
+) -> tuple[str, ...]:
+    first = [str(resolved)] if isinstance(resolved, RefusedCheckpoint) else []
+    nan = [
+        f"{f.component}: {len(f.not_finite)} of {f.tensors} tensors hold NaN or infinite values: "
+        f"{', '.join(f.not_finite[:3])}{', ...' if len(f.not_finite) > 3 else ''}"
+        for f in facts
+        if f.not_finite
+    ]
+    return tuple(dict.fromkeys([*first, *others, *nan]))  # a header that lies is found twice
+
+
+def _nothing(
+    ref: str, kind: Kind, *, files: tuple[FileFacts, ...] = (), refusals: tuple[str, ...]
+) -> Inspection:
+    """What is refused before anything of it is read."""
+    return Inspection(
+        ref=ref,
+        kind=kind,
+        digest=None,
+        architecture=None,
+        files=files,
+        tensors=(),
+        metadata={},
+        comparison=None,
+        card=None,
+        refusals=refusals,
+        notes=(),
+    )
