@@ -30,6 +30,10 @@ PAGES = {
     "detectors-list": ["detectors", "list"],
     "detectors-describe": ["detectors", "describe"],
     "detectors-run": ["detectors", "run"],
+    "cache": ["cache"],
+    "cache-stats": ["cache", "stats"],
+    "cache-verify": ["cache", "verify"],
+    "cache-prune": ["cache", "prune"],
 }
 ENVIRONMENT = {**os.environ, "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
 HEAVY = (
@@ -76,6 +80,8 @@ def test_version() -> None:
         ["unlearn", "--help"],
         ["detectors", "--help"],
         ["detectors", "run", "--help"],
+        ["cache", "--help"],
+        ["cache", "prune", "--help"],
     ],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
