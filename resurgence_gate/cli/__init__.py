@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from resurgence_gate.cli import cache, calibrate, check, detectors, policy, probe, toy, unlearn
+from resurgence_gate.cli import cache, calibrate, check, detectors, doctor, policy, probe, toy, unlearn
 from resurgence_gate.cli.failures import INTERRUPTED, RESUME, USAGE, Terminated, debugging, explain
 from resurgence_gate.cli.verdicts import EXIT_CODES
 
@@ -30,6 +30,7 @@ app.command("calibrate", epilog=calibrate.EPILOG)(calibrate.calibrate)
 app.command("probe", epilog=probe.EPILOG)(probe.probe)
 app.command("unlearn", epilog=unlearn.EPILOG)(unlearn.unlearn)
 app.command("toy", epilog=toy.EPILOG)(toy.toy)
+app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.add_typer(policy.app, name="policy")
 app.add_typer(detectors.app, name="detectors")
 app.add_typer(cache.app, name="cache")

@@ -168,7 +168,7 @@ def _open(folder: Path | None) -> tuple[Store, tuple[Item, ...]]:
 
 
 def _stats(items: Sequence[Item], now: float) -> dict[str, Any]:
-    return _amount(items) | {"used_within": {age: _amount(of) for age, of in _by_age(items, now).items()}}
+    return _amount(items) | {"last_used": {age: _amount(of) for age, of in _by_age(items, now).items()}}
 
 
 def _by_age(items: Sequence[Item], now: float) -> dict[str, list[Item]]:
@@ -210,7 +210,7 @@ def _print_stats(place: Store, kinds: dict[str, list[Item]], now: float) -> None
     if not everything:
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("kind", "all", *(f"used: {name}" for name, _ in AGES)):
+    for heading in ("kind", "all", *(f"used {name}" for name, _ in AGES)):
         table.add_column(heading, justify="left" if heading == "kind" else "right")
     for kind, items in kinds.items():
         table.add_row(kind, _said(items), *(_said(of) if of else "" for of in _by_age(items, now).values()))

@@ -21,7 +21,12 @@ from resurgence_gate.store.manifest import damage
 
 UNFINISHED, HALF_WRITTEN = "unfinished fine-tunes", "half written"
 DAY = 86400.0  # seconds
-AGES = (("a day", DAY), ("a week", 7 * DAY), ("30 days", 30 * DAY), ("longer", float("inf")))
+AGES = (
+    ("within a day", DAY),
+    ("within a week", 7 * DAY),
+    ("within 30 days", 30 * DAY),
+    ("longer ago", float("inf")),
+)
 
 _KINDS = {
     "pictures.safetensors": "pictures",
