@@ -23,7 +23,7 @@ DISTRIBUTION = "resurgence-gate"
 HEAD_SECONDS, WHOAMI_SECONDS = 5.0, 10.0
 _GB = 10**9
 _LITTLE_DISK, _NO_DISK = 20 * _GB, _GB  # a full fine-tune of SD 1.4 keeps 3.4 GB a dose; SDXL downloads 14 GB
-_LITTLE_MEMORY = 8 * _GB  # fine-tuning SD 1.4 by LoRA in bfloat16
+_LITTLE_MEMORY = 16 * _GB  # docs/probes.md: SD 1.4 at 512 pixels reserves 14.5 GB
 _USED = (
     "torch",
     "diffusers",
@@ -32,6 +32,7 @@ _USED = (
     "open_clip",
     "safetensors",
 )  # those that break on import
+_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _EXTRAS = {
     "nudenet": "the nudenet detector",
     "figures": "`toy`",
@@ -253,7 +254,7 @@ def _token(token: str) -> Finding:
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError
 
-    source = "HF_TOKEN" if os.environ.get("HF_TOKEN", "").strip() else "the login on this machine"
+    source = next((name for name in _TOKENS if os.environ.get(name, "").strip()), "the login on this machine")
     try:
         answer = _within(WHOAMI_SECONDS, lambda: HfApi(endpoint=constants.ENDPOINT).whoami(token=token))
     except HfHubHTTPError as error:
