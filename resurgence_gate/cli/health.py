@@ -24,14 +24,10 @@ HEAD_SECONDS, WHOAMI_SECONDS = 5.0, 10.0
 _GB = 10**9
 _LITTLE_DISK, _NO_DISK = 20 * _GB, _GB  # a full fine-tune of SD 1.4 keeps 3.4 GB a dose; SDXL downloads 14 GB
 _LITTLE_MEMORY = 16 * _GB  # docs/probes.md: SD 1.4 at 512 pixels reserves 14.5 GB
-_USED = (
-    "torch",
-    "diffusers",
-    "transformers",
-    "peft",
-    "open_clip",
-    "safetensors",
-)  # those that break on import
+_IMPORTED = {name: name for name in ("torch", "diffusers", "transformers", "peft", "safetensors")}
+_IMPORTED |= {
+    "open_clip": "open_clip_torch"
+}  # module: distribution, of those built for a machine or for each other
 _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _EXTRAS = {
     "nudenet": "the nudenet detector",
@@ -132,13 +128,15 @@ def _imports() -> Iterator[Finding]:
     """Only the libraries that fail to import: a wrong build for this machine has a right version."""
     from importlib import import_module
 
-    for name in _USED:
+    for name, distribution in _IMPORTED.items():
         try:
             import_module(name)
         except Exception as error:
             reason = (str(error).splitlines() or [""])[0]
             yield _problem(
-                f"import {name}", f"{type(error).__name__}: {reason}", f"pip install --force-reinstall {name}"
+                f"import {name}",
+                f"{type(error).__name__}: {reason}",
+                f"pip install --force-reinstall {distribution}",
             )
 
 

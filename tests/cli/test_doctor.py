@@ -10,6 +10,7 @@ import shutil
 import socket
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,8 +55,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowHub]:
         served.released.set()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def imported() -> None:
+    """Before anything of torch is replaced: libraries look into it while they are imported."""
+    assert list(health._imports()) == []
+
+
 @pytest.fixture(autouse=True)
-def a_fit_machine(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def a_fit_machine(imported: None, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this one is: room on the disk, the libraries that are asked for, and no GPU."""
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=500 * 10**9))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -339,10 +346,8 @@ def test_libraries_are_held_against_their_ranges(
 
 
 def test_all_extras_of_users_are_asked_about() -> None:
-    metadata = (Path(__file__).parents[2] / "pyproject.toml").read_text()
-    import tomllib
-
-    extras = tomllib.loads(metadata)["project"]["optional-dependencies"]
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
     assert set(health._EXTRAS) == set(extras) - {"dev"}
 
 
@@ -363,13 +368,14 @@ def test_a_library_that_does_not_import(
     import_module = importlib.import_module
 
     def broken(name: str, package: str | None = None) -> Any:
-        if name == "peft":
+        if name == "open_clip":
             raise OSError("libcudart.so.12: cannot open\nmore")
         return import_module(name, package)
 
     monkeypatch.setattr(importlib, "import_module", broken)
-    found = told(store, capsys, 3)["import peft"]
+    found = told(store, capsys, 3)["import open_clip"]
     assert (found["status"], found["found"]) == ("problem", "OSError: libcudart.so.12: cannot open")
+    assert found["advice"] == "pip install --force-reinstall open_clip_torch"
 
 
 @pytest.mark.parametrize(("free", "status"), [(16 * 10**9, "ok"), (16 * 10**9 - 1, "warning")])
