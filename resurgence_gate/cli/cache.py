@@ -112,7 +112,7 @@ def prune(
     age = None if older_than is None else older_than * DAY
     chosen = to_prune(items, kept, now=now, older_than=age, larger_than=limit)
     if chosen and not dry_run and not yes and sys.stdin.isatty():
-        typer.echo(f"{place.root}: {_said(chosen)} of {_said(items)} would be removed.", err=True)
+        typer.echo(f"{place.root}: this removes {_said(chosen)} of {_said(items)}.", err=True)
         if not typer.confirm("Remove them?", err=True):
             typer.echo("Nothing is removed.", err=True)
             return
@@ -130,7 +130,7 @@ def prune(
     if dry_run:
         for item in gone:
             typer.echo(f"{item.path} ({item.kind})")
-    typer.echo(f"{place.root}: {_said(gone)} {'would be' if dry_run else 'are'} removed, of {_said(items)}.")
+    typer.echo(f"{place.root}: {'would remove' if dry_run else 'removed'} {_said(gone)} of {_said(items)}.")
     if kept or len(gone) < len(chosen):
         typer.echo(
             f"A check is running: {len(kept) + len(chosen) - len(gone)} that it holds or may read stay."

@@ -10,7 +10,7 @@ from resurgence_gate.cli.failures import INFRASTRUCTURE
 from resurgence_gate.cli.options import StoreFolder
 
 if TYPE_CHECKING:
-    from resurgence_gate.cli.health import Finding
+    from resurgence_gate.cli.findings import Finding
 
 EPILOG = """\b
 Examples:
@@ -26,7 +26,8 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Say whether this machine can run a check: libraries, devices, disk, the Hub and its token."""
-    from resurgence_gate.cli.health import Status, examine
+    from resurgence_gate.cli.findings import Status
+    from resurgence_gate.cli.health import examine
     from resurgence_gate.store import default_store
 
     findings = []

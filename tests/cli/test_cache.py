@@ -107,7 +107,7 @@ def test_the_store_of_the_environment_need_not_be_there(
     monkeypatch.setenv("RESURGENCE_GATE_STORE", str(tmp_path / "none"))
     assert told(capsys, "stats") == f"{tmp_path / 'none'}: 0 (0 B)\n"
     assert told(capsys, "verify") == "0 verified, all whole.\n"
-    assert "0 (0 B) are removed" in told(capsys, "prune", "--all")
+    assert "removed 0 (0 B)" in told(capsys, "prune", "--all")
     assert not (tmp_path / "none").exists()
 
 
@@ -208,9 +208,9 @@ def test_prune_for_people(root: Path, capsys: pytest.CaptureFixture[str]) -> Non
     options = ["prune", "--store", str(root), "--older-than", "30"]
     assert told(capsys, *options, "--dry-run").splitlines() == [
         f"{place(root, OLD)} (pictures)",
-        f"{root}: 1 ({one}) would be removed, of 3 ({all_}).",
+        f"{root}: would remove 1 ({one}) of 3 ({all_}).",
     ]
-    assert told(capsys, *options) == f"{root}: 1 ({one}) are removed, of 3 ({all_}).\n"
+    assert told(capsys, *options) == f"{root}: removed 1 ({one}) of 3 ({all_}).\n"
 
 
 def test_prune_leaves_what_a_running_check_holds(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,7 +249,7 @@ def test_on_a_terminal_prune_asks(
     monkeypatch.setattr("builtins.input", lambda prompt="": sys.stdin.readline().strip())
     assert run(["cache", "prune", "--store", str(root), "--older-than", "30", *options]) == 0
     shown = capsys.readouterr()
-    assert ("1 (" in shown.err and "would be removed." in shown.err) is asked
+    assert ("this removes 1 (" in shown.err) is asked
     assert kept(root) == left
     assert ("Nothing is removed." in shown.err) is (asked and OLD in left)
 
