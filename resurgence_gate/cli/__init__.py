@@ -11,7 +11,18 @@ from typing import Annotated
 
 import typer
 
-from resurgence_gate.cli import calibrate, check, detectors, inspect, policy, probe, toy, unlearn
+from resurgence_gate.cli import (
+    cache,
+    calibrate,
+    check,
+    detectors,
+    doctor,
+    inspect,
+    policy,
+    probe,
+    toy,
+    unlearn,
+)
 from resurgence_gate.cli.failures import INTERRUPTED, RESUME, USAGE, Terminated, debugging, explain
 from resurgence_gate.cli.verdicts import EXIT_CODES
 
@@ -31,8 +42,10 @@ app.command("calibrate", epilog=calibrate.EPILOG)(calibrate.calibrate)
 app.command("probe", epilog=probe.EPILOG)(probe.probe)
 app.command("unlearn", epilog=unlearn.EPILOG)(unlearn.unlearn)
 app.command("toy", epilog=toy.EPILOG)(toy.toy)
+app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.add_typer(policy.app, name="policy")
 app.add_typer(detectors.app, name="detectors")
+app.add_typer(cache.app, name="cache")
 
 _EPILOG = """\b
 Exit codes: 0 PASS, 10 FAIL, 11 INCONCLUSIVE, 12 refused (unsafe files), 2 usage or policy invalid,

@@ -61,8 +61,17 @@ class Store:
         place = self._place(key)
         with explained(self.root):
             if is_whole(place) or (os.path.lexists(place) and not self._drop(place)):
+                _note_use(place)
                 return place
         return None
+
+    def remove(self, key: str) -> None:
+        """Take the finished artefact away; nobody finds half of it, and it needs no room on a full disk.
+
+        Raises UsageError where the store may not be written.
+        """
+        with explained(self.root):
+            self._take_away(self._place(key))
 
     def require(self, key: str) -> Path:
         """The finished artefact that was there a moment ago. Raises ResourceError if it is not any more."""
@@ -125,11 +134,19 @@ class Store:
             if (reason := damage(place)) is None:
                 return False
             if os.path.lexists(place):
-                partial, lock = self._new_partial()
-                place.rename(partial / "files")
-                _remove(partial, lock)
+                self._take_away(place)
                 _LOG.warning("%s: %s; it is dropped and computed again", place, reason)
             return True
+
+    def _take_away(self, place: Path) -> None:
+        gone = self.root / "partial" / secrets.token_hex(8)  # where `_sweep` finds it after a kill
+        gone.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # another process takes it away
+            place.rename(gone)
+            if gone.is_dir() and not gone.is_symlink():
+                shutil.rmtree(gone)
+            else:
+                gone.unlink()
 
     def _place(self, key: str) -> Path:
         return self.root / _checked(key)[:2] / key
@@ -187,6 +204,12 @@ def _publish(files: Path, place: Path) -> None:
         raise
     sync_one(place.parent)
     remember_whole(place)
+
+
+def _note_use(place: Path) -> None:
+    """The time of the folder itself says when it was last asked for; those of its files stay."""
+    with suppress(OSError):  # a store that may only be read
+        os.utime(place)
 
 
 def _remove(partial: Path, lock: int) -> None:

@@ -48,6 +48,23 @@ def try_lock(file: Path) -> int | None:
     return None
 
 
+def is_held(file: Path) -> bool:
+    """Whether a living process holds `file`, which is not made; also True where this user may not ask."""
+    try:
+        descriptor = os.open(file, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        _lock(descriptor)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _is_at(descriptor: int, file: Path) -> bool:
     """False if the last holder removed the file after it was opened here: a lock on what nobody else finds."""
     with suppress(FileNotFoundError):

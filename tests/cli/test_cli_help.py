@@ -31,6 +31,11 @@ PAGES = {
     "detectors-list": ["detectors", "list"],
     "detectors-describe": ["detectors", "describe"],
     "detectors-run": ["detectors", "run"],
+    "doctor": ["doctor"],
+    "cache": ["cache"],
+    "cache-stats": ["cache", "stats"],
+    "cache-verify": ["cache", "verify"],
+    "cache-prune": ["cache", "prune"],
 }
 ENVIRONMENT = {**os.environ, "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
 HEAVY = (
@@ -78,6 +83,9 @@ def test_version() -> None:
         ["inspect", "--help"],
         ["detectors", "--help"],
         ["detectors", "run", "--help"],
+        ["doctor", "--help"],
+        ["cache", "--help"],
+        ["cache", "prune", "--help"],
     ],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:

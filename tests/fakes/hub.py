@@ -23,12 +23,14 @@ class FakeHub:
     """Serves `repos`: name -> {branch or tag -> folder}; `main` is what one gets unasked.
 
     `status` (with the Hub's own `error_code`) is the answer to everything instead, if set. `requests` are
-    (method, path), in order; `tokens` what came as authorization.
+    (method, path), in order; `tokens` what came as authorization. `whoami` is whom it takes a token for: nobody's, if
+    None.
     """
 
     repos: dict[str, dict[str, Path]]
     status: int | None = None
     error_code: str | None = None
+    whoami: dict[str, object] | None = None
     requests: list[tuple[str, str]] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     endpoint: str = ""
@@ -100,6 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.status is not None:
             return self._error(self.hub.status, self.hub.error_code)
         path = self.hub.routed(path)
+        if path == "/api/whoami-v2":
+            return self._error(401, None) if self.hub.whoami is None else self._json(self.hub.whoami)
         for pattern, answer in (
             (r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", self._info),
             (r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", self._tree),
