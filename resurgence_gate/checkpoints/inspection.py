@@ -341,7 +341,9 @@ def _all_refusals(
         for f in facts
         if f.not_finite
     ]
-    return tuple(dict.fromkeys([*first, *others, *nan]))  # a header that lies is found twice
+    # A header that lies is found twice: once by the name in the folder, once by the path of the file.
+    new = [told for told in others if not any(told.partition(": ")[2] in known for known in first)]
+    return tuple(dict.fromkeys([*first, *new, *nan]))
 
 
 def _nothing(
