@@ -259,3 +259,12 @@ def test_code_of_a_repository_is_neither_run_nor_asked_for(tmp_path, monkeypatch
     with pytest.raises(UsageError):
         open_detector(locate_detector(Classifier(kind="classifier", model=str(folder)), LABELS), CPU)
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.kind)
+def test_bfloat16_comes_to_the_same_outcomes(spec, pictures):
+    detector = opened(spec, LABELS)
+    asked = [(pictures, LABELS), (pictures, LABELS[::-1])]
+    plain = [[look.outcome for look in detector.look(*each)] for each in asked]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert [[look.outcome for look in detector.look(*each)] for each in asked] == plain
