@@ -323,6 +323,13 @@ def test_prompts_that_are_nowhere(prompts, said):
     assert said in refusal(SPEC.model_copy(update={"prompts": prompts}))
 
 
+def test_a_path_is_not_part_of_the_pocket_benchmark(tmp_path):
+    save_file({"prompts": PROMPTS}, tmp_path / "a.safetensors")
+    assert "not part of the pocket" in refusal(
+        SPEC.model_copy(update={"prompts": f"pocket:{tmp_path / 'a'}"})
+    )
+
+
 def test_a_folder_is_no_prompts(tmp_path):
     assert "no such file" in refusal(SPEC.model_copy(update={"prompts": str(tmp_path)}))
 
