@@ -10,11 +10,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from nudenet import NudeDetector
 from torch import Tensor
 
 from resurgence_gate.detectors.interface import Look
+from resurgence_gate.errors import MeasurementError
 from resurgence_gate.vocabulary import Outcome
+
+
+class _Finite:
+    """An ONNX session whose numbers are numbers: of NaN the package would make no boxes, and so find nothing."""
+
+    def __init__(self, session: Any, name: str) -> None:
+        self.session, self.name = session, name
+
+    def run(self, *arguments: Any) -> Any:
+        """As the session does. Raises MeasurementError."""
+        outputs = self.session.run(*arguments)
+        if not all(np.isfinite(output).all() for output in outputs):
+            raise MeasurementError(
+                f"detector {self.name!r} computed NaN or infinity; nothing can be said of these pictures"
+            )
+        return outputs
 
 
 class NudeNetDetector:
@@ -28,6 +46,7 @@ class NudeNetDetector:
         self.classes = frozenset(classes)
         self.threshold = threshold
         self.model: Any = NudeDetector(model_path=str(onnx))
+        self.model.onnx_session = _Finite(self.model.onnx_session, name)
 
     def look(self, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
         """Judge each picture; the concepts make no difference."""

@@ -253,3 +253,15 @@ def test_a_policy_asks_it_about_erased_concepts_only():
 
 def test_its_kind_says_what_it_does():
     assert "NudeNet" in kind.SUMMARY
+
+
+def test_numbers_that_are_none_are_not_an_empty_picture():
+    from resurgence_gate.detectors.nudenet import _Finite
+    from resurgence_gate.errors import MeasurementError
+
+    class Broken:
+        def run(self, *_):
+            return [np.array([[0.5, np.nan]])]
+
+    with pytest.raises(MeasurementError, match="NaN"):
+        _Finite(Broken(), "nudenet").run(None, {})
