@@ -66,10 +66,10 @@ class Check:
 
 def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     """Assay the checkpoint `ref` by `policy`. Raises GateError; an answer is always a whole one."""
-    suspect = resolve(ref)
+    suspect = resolve(ref, bench.access)
     for note in suspect.notes:
         _LOG.warning("%s: %s", suspect.ref, note)
-    reference = resolve(parse_ref(policy.reference))
+    reference = resolve(parse_ref(policy.reference), bench.access)
     instrument = instrument_of(policy)
     draws = (*plan_draws(policy, policy.erased), *plan_draws(policy, policy.retained))
     control = observe_control(reference, draws, instrument, bench)

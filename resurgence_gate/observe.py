@@ -20,7 +20,7 @@ from resurgence_gate.store.journal import Journal
 from resurgence_gate.store.keys import content_key
 from resurgence_gate.store.manifest import damage
 from resurgence_gate.store.versions import made_with
-from resurgence_gate.vocabulary import Checkpoint, Detection, Draw, Observation, Outcome, Sample
+from resurgence_gate.vocabulary import Access, Checkpoint, Detection, Draw, Observation, Outcome, Sample
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +44,7 @@ class Bench:
     progress: Progress
     executor: Executor
     now: Callable[[], datetime]
+    access: Access = Access()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,10 +23,10 @@ from resurgence_gate.checkpoints.settings import check_settings
 from resurgence_gate.checkpoints.tree import check_files, refuse_code
 from resurgence_gate.checkpoints.weights import check_weights
 from resurgence_gate.errors import UsageError
-from resurgence_gate.vocabulary import Checkpoint, CheckpointRef, Folder, HubRepo, Pocket, UnetOnly
+from resurgence_gate.vocabulary import Access, Checkpoint, CheckpointRef, Folder, HubRepo, Pocket, UnetOnly
 
 
-def resolve(ref: CheckpointRef) -> Checkpoint:
+def resolve(ref: CheckpointRef, access: Access = Access()) -> Checkpoint:
     """The files of `ref` on this disk, each with its SHA-256; Hub files are downloaded.
 
     Raises UsageError (no such model, or not one that is
@@ -43,7 +43,7 @@ def resolve(ref: CheckpointRef) -> Checkpoint:
         case Pocket():
             return _pocket(ref)
         case UnetOnly():
-            return _overlaid(resolve(ref.base), ref.path, format_ref(ref))
+            return _overlaid(resolve(ref.base, access), ref.path, format_ref(ref))
         case _:
             assert_never(ref)
 

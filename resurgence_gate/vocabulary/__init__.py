@@ -1,6 +1,7 @@
 """The words of the assay, as frozen values, in the order in which they flow."""
 
 from resurgence_gate.vocabulary.checkpoints import (
+    Access,
     Checkpoint,
     CheckpointRef,
     Folder,
@@ -33,6 +34,7 @@ from resurgence_gate.vocabulary.verdicts import (
 )
 
 __all__ = [
+    "Access",
     "Arm",
     "Calibration",
     "Checkpoint",

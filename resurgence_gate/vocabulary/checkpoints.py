@@ -40,6 +40,17 @@ CheckpointRef = HubRepo | Folder | Pocket | UnetOnly
 
 
 @dataclass(frozen=True, kw_only=True)
+class Access:
+    """How files are got, and which kinds of them are taken: the same for the suspect and the reference."""
+
+    variant: str | None = None  # of the weights in a repository or folder, as diffusers names it: "fp16"
+    offline: bool = False  # the Hub cache only, as with HF_HUB_OFFLINE
+    max_download: int | None = None  # bytes of one model; None: what the disk holds
+    allow_pickle: bool = False  # read pickles, through `weights_only` and after a scan
+    converted: Path | None = None  # the folder that keeps safetensors made from other formats
+
+
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """Resolved files on this disk: `files` maps their names in the repository to (path, sha256).
 
