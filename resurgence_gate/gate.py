@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any
-
-import numpy as np
+from types import MappingProxyType
 
 from resurgence_gate import __version__
 from resurgence_gate.checkpoints.ref import parse_ref
@@ -19,6 +17,8 @@ from resurgence_gate.decision.curves import dose_curves
 from resurgence_gate.decision.resurgence import measure_resurgence
 from resurgence_gate.decision.verdict import decide
 from resurgence_gate.draws import benign_draws, derived_seed, plan_draws
+from resurgence_gate.execution.local import device_name
+from resurgence_gate.execution.timed import TimedProgress
 from resurgence_gate.observe import (
     Bench,
     Instrument,
@@ -28,7 +28,6 @@ from resurgence_gate.observe import (
     observe,
     observe_alarms,
     observe_control,
-    picture,
     search_erased,
 )
 from resurgence_gate.policy.schema import GeneratedBenign, Policy
@@ -38,15 +37,20 @@ from resurgence_gate.probes.plan import Line, fine_tune_all
 from resurgence_gate.store.versions import COMPUTING
 from resurgence_gate.vocabulary import (
     Arm,
+    ArmLooks,
     Checkpoint,
     CheckpointRef,
     Contamination,
     DetectorUsed,
     Draw,
     GateReport,
+    LoadedFile,
+    ModelUsed,
     Observation,
     Outcome,
+    PolicyUsed,
     Provenance,
+    StageTime,
 )
 
 LIBRARIES = (*COMPUTING, "safetensors")
@@ -66,6 +70,8 @@ class Check:
 
 def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     """Assay the checkpoint `ref` by `policy`. Raises GateError; an answer is always a whole one."""
+    timed = TimedProgress(bench.progress, bench.now)
+    bench = replace(bench, progress=timed)
     suspect = resolve(ref, bench.access)
     for note in suspect.notes:
         _LOG.warning("%s: %s", suspect.ref, note)
@@ -95,17 +101,20 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
         contamination=contamination,
         confidence=policy.rules.confidence,
     )
+    looks = {Arm(probe="reference"): control, Arm(probe="before"): before, **after}
     report = GateReport(
-        policy_name=policy.name,
-        policy_digest=policy.digest,
-        suspect_ref=suspect.ref,
-        suspect_digest=suspect.digest,
-        reference_digest=reference.digest,
+        policy=policy_used(policy),
+        suspect=model_used(suspect),
+        reference=model_used(reference),
         detectors=detectors_used(instrument),
+        sources=(),
+        draws=draws,
+        looks=tuple(arm_looks(arm, look) for arm, look in looks.items()),
+        pictures=(),
         ledger=ledger,
         curves=dose_curves(policy, ledger),
         decision=decide(policy, ledger),
-        provenance=provenance(bench),
+        provenance=provenance(bench, timed.times),
     )
     return Check(report=report, draws=draws, control=control, before=before, after=after)
 
@@ -168,40 +177,52 @@ def detectors_used(instrument: Instrument) -> tuple[DetectorUsed, ...]:
     )
 
 
-def provenance(bench: Bench) -> Provenance:
-    """The tool, the machine and the libraries."""
+def policy_used(policy: Policy) -> PolicyUsed:
+    """The policy, as a report holds it."""
+    return PolicyUsed(
+        name=policy.name,
+        digest=policy.digest,
+        display=policy.display,
+        said=policy.said,
+        written=policy.written,
+    )
+
+
+def model_used(checkpoint: Checkpoint) -> ModelUsed:
+    """What exactly was loaded: the files of its folder, then what is laid over them."""
+    overlays = ((file.name, sha256) for file, sha256 in checkpoint.overlays)
+    return ModelUsed(
+        ref=checkpoint.ref,
+        digest=checkpoint.digest,
+        files=tuple(LoadedFile(name=name, sha256=sha256) for name, sha256 in (*checkpoint.files, *overlays)),
+        notes=checkpoint.notes,
+    )
+
+
+def arm_looks(arm: Arm, look: Observation) -> ArmLooks:
+    """An observation, as a report holds it."""
+    return ArmLooks(
+        arm=arm,
+        checkpoint=look.checkpoint,
+        pictures=tuple(d.sample.digest for d in look.detections),
+        outcomes=tuple(d.outcome for d in look.detections),
+        scores=tuple(d.score for d in look.detections),
+        seen=tuple(d.seen for d in look.detections),
+        reasons=tuple(d.reason for d in look.detections),
+    )
+
+
+def provenance(bench: Bench, times: Mapping[str, tuple[int, float]] = MappingProxyType({})) -> Provenance:
+    """The tool, the machine, the libraries, and how long each stage took."""
     return Provenance(
         tool_version=__version__,
         created=bench.now().isoformat(timespec="seconds"),
         device=bench.device,
         dtype=bench.dtype,
+        device_name=device_name(bench.device),
+        stages=tuple(
+            StageTime(name=name, units=units, seconds=round(seconds, 3))
+            for name, (units, seconds) in times.items()
+        ),
         libraries={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
     )
-
-
-def contact_triples(check: Check, bench: Bench) -> list[tuple[str, tuple[Outcome, ...], tuple[Any, ...]]]:
-    """For every erased concept its first draw: (concept, outcomes, pictures [h, w, 3]) of reference, before, after.
-
-    `after` is the last dose of the first probe, or an empty frame if none was run. The first draw is shown, not
-    the most telling one.
-    """
-    looks = [check.control, check.before]
-    if check.after:
-        looks.append(check.after[_arm_to_show(list(check.after))])
-    triples = []
-    for concept in check.report.ledger.erased:
-        index = next(i for i, draw in enumerate(check.draws) if draw.concept == concept)
-        outcomes = tuple(look.detections[index].outcome for look in looks)
-        pictures = tuple(picture(look, index, bench).permute(1, 2, 0).numpy() for look in looks)
-        if not check.after:
-            outcomes, pictures = (
-                (*outcomes, Outcome.UNDETERMINED),
-                (*pictures, np.full_like(pictures[0], 255)),
-            )
-        triples.append((concept, outcomes, pictures))
-    return triples
-
-
-def _arm_to_show(arms: Sequence[Arm]) -> Arm:
-    first = arms[0].probe
-    return max((a for a in arms if a.probe == first and a.replicate == 0), key=lambda a: a.dose)

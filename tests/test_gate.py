@@ -12,12 +12,13 @@ from resurgence_gate import observe as observing
 from resurgence_gate.checkpoints import pipeline
 from resurgence_gate.draws import benign_draws, derived_seed, plan_draws
 from resurgence_gate.errors import ResourceError
-from resurgence_gate.gate import contact_triples, run_check
+from resurgence_gate.gate import run_check
 from resurgence_gate.policy.schema import ProbeContaminated
 from resurgence_gate.probes import plan
 from resurgence_gate.probes.benign_data import select_clean
 from resurgence_gate.probes.run import fine_tune
 from resurgence_gate.report import to_markdown
+from resurgence_gate.showing import contact_triples
 from resurgence_gate.store.manifest import _known_whole
 from resurgence_gate.store.versions import made_with
 from resurgence_gate.testing import tiny_model_folder

@@ -20,6 +20,7 @@ from resurgence_gate.cli import (
     inspect,
     policy,
     probe,
+    report,
     toy,
     unlearn,
 )
@@ -37,6 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("check", epilog=check.EPILOG)(check.check)
+app.command("report", epilog=report.EPILOG)(report.report)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 app.command("calibrate", epilog=calibrate.EPILOG)(calibrate.calibrate)
 app.command("probe", epilog=probe.EPILOG)(probe.probe)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -20,6 +20,7 @@ from resurgence_gate.cli.options import (
     StoreFolder,
     make_bench,
 )
+from resurgence_gate.cli.report import Rendering, Renderings, parse_renderings, write_renderings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,14 +36,13 @@ Examples:
   resurgence-gate check esd-ship.safetensors --base CompVis/stable-diffusion-v1-4 --policy object
 \b
 Written to the folder of --out: report.json, report.md, contact-sheet.png (same-seed pictures of the
-reference, and of the checkpoint before and after the fine-tune) and dose-curve.png (what comes back as
-the fine-tune goes on); error.json if there is no verdict.
+reference, and of the checkpoint before and after the fine-tune), dose-curve.png (what comes back as the
+fine-tune goes on) and pictures/. Without a verdict report.json says `"complete": false`, and why.
 \b
 Exit codes: 0 PASS, 10 FAIL, 11 INCONCLUSIVE."""
 
 REPORT = ("report.json", "report.md", "contact-sheet.png", "dose-curve.png")
 OUT = Path("resurgence-report")
-ERROR = "error.json"
 
 
 def check(
@@ -56,19 +56,22 @@ def check(
         typer.Option("--out", "-o", metavar="DIR", help="Where the report goes; an earlier one is replaced."),
     ] = OUT,
     store: StoreFolder = None,
+    report: Renderings = None,
 ) -> None:
     """Test whether erased concepts come back after a harmless fine-tune.
 
     The policy says what was erased, what must stay, how to look, how to fine-tune, and what is accepted.
     A check that was interrupted goes on where it stopped when the same command is given again.
     """
-    discard_earlier(out)
+    asked = parse_renderings(report)
+    discard_earlier(out, asked)
     try:
-        report, written = assay(ref, policy, base, device, dtype, store, out)
+        measured, written = assay(ref, policy, base, device, dtype, store, out)
+        written += write_renderings(measured, out, asked)
     except BaseException as error:
-        note_failure(error, out)
+        note_failure(error, out, ref=ref, policy=policy, asked=asked)
         raise
-    raise typer.Exit(announce(report, written))
+    raise typer.Exit(announce(measured, written))
 
 
 def assay(
@@ -83,20 +86,33 @@ def assay(
 
     bench = make_bench(device, dtype, store)
     checked = run_check(loaded, suspect, bench)
-    return checked.report, write_files(checked, bench, out)
+    return write_files(checked, bench, out)
 
 
-def note_failure(error: BaseException, out: Path) -> None:
-    """Leave `error.json`: whoever looks for the report learns that there is no verdict, and why."""
+def note_failure(
+    error: BaseException, out: Path, *, ref: str = "", policy: str = "", asked: tuple[Rendering, ...] = ()
+) -> None:
+    """Leave a report that is not complete: whoever looks for it learns that there is no verdict, and why."""
+    from datetime import UTC, datetime
+
+    from resurgence_gate import __version__
     from resurgence_gate.cli.failures import explain
-    from resurgence_gate.errors import GateError
-    from resurgence_gate.report import write_atomically
+    from resurgence_gate.report import write_report
+    from resurgence_gate.vocabulary import IncompleteReport
 
     code, message = explain(error)
-    note = {"schema_version": 1, "verdict": None, "exit_code": code, "message": message}
-    with suppress(OSError, GateError):  # the error itself is still raised
-        discard_earlier(out)
-        write_atomically(out / ERROR, (json.dumps(note, indent=2) + "\n").encode())
+    report = IncompleteReport(
+        policy=policy,
+        suspect=ref,
+        exit_code=code,
+        message=message,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        tool_version=__version__,
+    )
+    with suppress(Exception):  # the error itself is still raised
+        discard_earlier(out, asked)
+        write_report(report, out)
+        write_renderings(report, out, asked)
 
 
 def note_misuse(error: BaseException, arguments: list[str]) -> None:
@@ -116,35 +132,42 @@ def _out_of(arguments: list[str]) -> Path:
     return OUT
 
 
-def discard_earlier(out: Path) -> None:
+def discard_earlier(out: Path, asked: tuple[Rendering, ...] = ()) -> None:
     """Remove an earlier report: what lies there after a failed check must not be taken for its answer."""
+    from resurgence_gate.report.pictures import discard_pictures
     from resurgence_gate.store.disk import explained_out, try_writing
 
     with explained_out(out):
         out.mkdir(parents=True, exist_ok=True)
-        for name in (*REPORT, ERROR):
-            (out / name).unlink(missing_ok=True)
+        for path in (*(out / name for name in REPORT), *(rendering.path for rendering in asked)):
+            path.unlink(missing_ok=True)
+        discard_pictures(out)
         try_writing(out)
 
 
-def write_files(checked: Check, bench: Bench, out: Path) -> list[Path]:
-    """The report first, then its pictures."""
-    from resurgence_gate.gate import contact_triples
+def write_files(checked: Check, bench: Bench, out: Path) -> tuple[GateReport, list[Path]]:
+    """The pictures first, then the report, which names them: where it is, everything else is."""
     from resurgence_gate.report import write_report
     from resurgence_gate.report.contact_sheet import Triple, contact_sheet
     from resurgence_gate.report.dose_curve import dose_curve
     from resurgence_gate.report.markdown import PICTURE
+    from resurgence_gate.report.pictures import LIMIT, keep_pictures
     from resurgence_gate.report.tables import headline
+    from resurgence_gate.showing import chosen_pictures, contact_triples
 
-    written = write_report(checked.report, out)
     report = checked.report
-    sheet = contact_sheet(
-        cast("list[Triple]", contact_triples(checked, bench)),
-        title=f"{report.suspect_ref} under policy {report.policy_name}",
-        subtitle=headline(report.decision),
-    )
-    pictures = {"contact-sheet.png": sheet, PICTURE: dose_curve(report)}
-    return [*written, *(_write_png(picture, out / name) for name, picture in pictures.items())]
+    drawn = {PICTURE: dose_curve(report)}
+    if report.policy.display != "withheld":
+        kept = keep_pictures(chosen_pictures(checked, bench, limit=LIMIT), out)
+        report = replace(report, pictures=kept)
+    if report.policy.display == "open":
+        drawn["contact-sheet.png"] = contact_sheet(
+            cast("list[Triple]", contact_triples(checked, bench)),
+            title=f"{report.suspect.ref} under policy {report.policy.name}",
+            subtitle=headline(report.decision),
+        )
+    written = [_write_png(picture, out / name) for name, picture in drawn.items()]
+    return report, [*write_report(report, out), *written]
 
 
 def _write_png(picture: Image, path: Path) -> Path:

@@ -55,7 +55,16 @@ def _parse(text: str, where: str, path: Path | None) -> tuple[Policy, Document]:
     found = {*document.problems, *located}
     if policy is None or found:
         raise PolicyError("\n".join(messages(found, where)))
-    return policy.model_copy(update={"folder": folder}), document
+    places = {"folder": folder, "written": dict(_thresholds(document, where))}
+    return policy.model_copy(update=places), document
+
+
+def _thresholds(document: Document, where: str) -> Iterator[tuple[str, str]]:
+    """Where each limit of a rule was written: `RG102.max_rate_after` -> file:line:column."""
+    for loc in document.values:
+        if len(loc) > 1 and loc[0] == "rules":
+            mark = document.mark(loc)
+            yield ".".join(map(str, loc[1:])), f"{mark.file or where}:{mark}"
 
 
 def _validate(data: dict[str, Any]) -> tuple[Policy | None, list[Problem]]:

@@ -506,6 +506,8 @@ class Policy(Strict):
     description: Name
     # Of its file, which relative paths start from; set when the file was read, and no key of it.
     folder: SkipJsonSchema[Path | None] = Field(default=None, exclude=True)
+    # Where each threshold stands, file:line:column; of its file, too.
+    written: SkipJsonSchema[dict[str, str]] = Field(default_factory=dict, exclude=True)
     reference: Name  # the model before erasure, as a reference string
     seed: Annotated[int, Field(ge=0)]
     sampler: Sampler
@@ -515,6 +517,10 @@ class Policy(Strict):
     benign: BenignData
     probes: Annotated[tuple[ProbeSpec, ...], Field(min_length=1), AfterValidator(_named_apart)]
     rules: Rules
+    display: Literal["open", "blurred", "withheld"] = Field(
+        default="open",
+        description="pictures in reports: shown, blurred until someone clicks, or not written at all",
+    )
 
     @property
     def fine_tunes(self) -> tuple[FineTuneSpec, ...]:

@@ -42,7 +42,7 @@ def dose_curve(report: GateReport) -> Image.Image:
         top=top, bottom=top + tall, last=max((end for t in tracks for *_, end in t.links), default=1)
     )
     canvas = Canvas(_WIDTH, frame.bottom + 104)
-    title = f"{report.suspect_ref} under policy {report.policy_name}"
+    title = f"{report.suspect.ref} under policy {report.policy.name}"
     canvas.text((_MARGIN, _MARGIN), fitting(title, _TITLE, _WIDTH - 2 * _MARGIN), size=_TITLE, anchor="la")
     for i, line in enumerate(subtitle):
         canvas.text((_MARGIN, _MARGIN + 38 + 19 * i), line, size=_SMALL, colour=FAINT, anchor="la")

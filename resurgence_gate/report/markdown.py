@@ -26,6 +26,7 @@ from resurgence_gate.vocabulary import (
     DetectorUsed,
     DoseCurve,
     GateReport,
+    IncompleteReport,
     Judgement,
     ProbeHealth,
     Rate,
@@ -36,8 +37,10 @@ PICTURE = "dose-curve.png"  # beside the report
 _FOLD_AFTER = 6  # findings that hold are folded away beyond this number
 
 
-def to_markdown(report: GateReport) -> str:
+def to_markdown(report: GateReport | IncompleteReport) -> str:
     """GitHub's Markdown."""
+    if isinstance(report, IncompleteReport):
+        return "\n".join(_without_verdict(report)) + "\n"
     sections = (
         _head(report),
         _rates(report),
@@ -49,9 +52,18 @@ def to_markdown(report: GateReport) -> str:
     return "\n".join(line for section in sections for line in section).rstrip("\n") + "\n"
 
 
+def _without_verdict(report: IncompleteReport) -> Iterator[str]:
+    yield from (f"# No verdict (exit code {report.exit_code})", "")
+    yield f"Suspect `{code(report.suspect) or '-'}`, policy `{code(report.policy) or '-'}`. Nothing was concluded:"
+    yield ""
+    for line in report.message.splitlines():
+        yield f"> {safe(line)}"
+    yield from ("", f"resurgence-gate {report.tool_version}, {report.created}.")
+
+
 def _head(report: GateReport) -> Iterator[str]:
     yield from (f"# {safe(headline(report.decision))}", "")
-    suspect, policy = code(report.suspect_ref), code(report.policy_name)
+    suspect, policy = code(report.suspect.ref), code(report.policy.name)
     yield f"Suspect `{suspect}`, policy `{policy}`; {_decided(report.decision)}."
     yield ""
 
@@ -228,14 +240,23 @@ def _provenance(report: GateReport) -> Iterator[str]:
     yield from ("## Provenance", "")
     yield row("what", ("which",))
     yield row("---", ("---",))
-    yield row("suspect", (f"`{code(report.suspect_ref)}`, sha256 `{report.suspect_digest}`",))
-    yield row("reference", (f"sha256 `{report.reference_digest}`",))
+    yield row("suspect", (f"`{code(report.suspect.ref)}`, sha256 `{report.suspect.digest}`",))
+    yield row("reference", (f"`{code(report.reference.ref)}`, sha256 `{report.reference.digest}`",))
     for group, used in _by_detector(report).items():
         yield row(f"detector of {group}", (f"`{code(used.name)}`, sha256 `{used.digest}`",))
-    yield row("policy", (f"`{code(report.policy_name)}`, sha256 `{report.policy_digest}`",))
+    yield row("policy", (f"`{code(report.policy.name)}`, sha256 `{report.policy.digest}`",))
+    for source in report.sources:
+        name = f"{source.name}@{source.revision}" if source.revision else source.name
+        yield row(f"{source.what} from", (f"`{code(name)}`, sha256 `{source.sha256}`",))
     yield row(
-        "made by", (f"resurgence-gate {made.tool_version}, {made.created}, {made.device}, {made.dtype}",)
+        "made by",
+        (
+            f"resurgence-gate {made.tool_version}, {made.created}, {made.device}"
+            f"{f' ({safe(made.device_name)})' if made.device_name else ''}, {made.dtype}",
+        ),
     )
+    if made.stages:
+        yield row("time", (f"{sum(stage.seconds for stage in made.stages):.0f} s",))
     if made.libraries:
         yield row("libraries", (", ".join(f"{name} {version}" for name, version in made.libraries.items()),))
     yield ""

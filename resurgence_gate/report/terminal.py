@@ -109,7 +109,7 @@ def _verdict(report: GateReport, console: Console) -> RenderableType:
     decision = report.decision
     style = _VERDICT_STYLE[decision.verdict]
     body = Group(Text(headline(decision), style=f"bold {style}"), *_reasons(report))
-    title = Text(f"{report.suspect_ref} under policy {report.policy_name}")
+    title = Text(f"{report.suspect.ref} under policy {report.policy.name}")
     if not console.is_terminal:
         return Group(title, body)
     return Panel(body, title=title, title_align="left", border_style=style, padding=(1, 2))

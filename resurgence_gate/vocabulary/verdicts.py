@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any, Literal
+
+from resurgence_gate.vocabulary.concepts import Draw
+from resurgence_gate.vocabulary.observations import Outcome
 
 
 class Judgement(StrEnum):
@@ -204,6 +208,15 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageTime:
+    """How long a stage took in this run; what the store held already took no time."""
+
+    name: str
+    units: int  # pictures, or optimizer steps
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """What made the report."""
 
@@ -211,7 +224,9 @@ class Provenance:
     created: str  # ISO 8601, UTC
     device: str
     dtype: str
+    device_name: str = ""  # as its maker calls it
     libraries: dict[str, str] = field(default_factory=dict)
+    stages: tuple[StageTime, ...] = ()  # in the order in which they were run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,19 +240,96 @@ class DetectorUsed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PolicyUsed:
+    """The policy of a check, whole: a saved report can be read, and judged again, without its file."""
+
+    name: str
+    digest: str  # SHA-256 of the canonical JSON of `said`
+    display: Literal["open", "blurred", "withheld"]  # pictures in reports
+    said: dict[str, Any]  # everything that it says, written out
+    written: dict[str, str]  # threshold (`RG102.max_rate_after`) -> file:line:column
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedFile:
+    """A file whose content bears on the model."""
+
+    name: str  # inside its repository or folder
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelUsed:
+    """A checkpoint that was looked at."""
+
+    ref: str  # with the commit, if it is from the Hub
+    digest: str
+    files: tuple[LoadedFile, ...]
+    notes: tuple[str, ...]  # what its pipeline names and is not run, a sentence each
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceUsed:
+    """Where prompts or benign pictures came from, if not from the policy itself or the reference."""
+
+    what: str  # "prompts" or "benign pictures"
+    name: str
+    revision: str | None  # commit
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmLooks:
+    """What was seen in every draw of the report by one model, in the order of `GateReport.draws`."""
+
+    arm: Arm
+    checkpoint: str  # digest
+    pictures: tuple[str, ...]  # SHA-256 of the uint8 pixels [3, h, w]
+    outcomes: tuple[Outcome, ...]
+    scores: tuple[float | None, ...]  # how strongly the concept of the draw is seen
+    seen: tuple[str | None, ...]  # what the detector names instead
+    reasons: tuple[str | None, ...]  # why undetermined
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptPicture:
+    """A picture beside the report, for people: scaled down and compressed."""
+
+    picture: str  # as in `ArmLooks.pictures`
+    file: str  # relative to the report
+    sha256: str  # of the file
+
+
+@dataclass(frozen=True, kw_only=True)
 class GateReport:
     """The one product of `check`; every report, exit code and attestation is rendered from it."""
 
-    policy_name: str
-    policy_digest: str
-    suspect_ref: str
-    suspect_digest: str
-    reference_digest: str
+    complete: Literal[True] = True
+    policy: PolicyUsed
+    suspect: ModelUsed
+    reference: ModelUsed
     detectors: tuple[DetectorUsed, ...]
+    sources: tuple[SourceUsed, ...]
+    draws: tuple[Draw, ...]
+    looks: tuple[ArmLooks, ...]  # reference, before, every probe x dose x replicate
+    pictures: tuple[KeptPicture, ...]
     ledger: Ledger
     curves: tuple[DoseCurve, ...]  # every fine-tune x replicate
     decision: Decision
     provenance: Provenance
+
+
+@dataclass(frozen=True, kw_only=True)
+class IncompleteReport:
+    """A check that ended without a verdict, and why."""
+
+    complete: Literal[False] = False
+    policy: str  # as it was asked for
+    suspect: str
+    exit_code: int  # of the documented ones, never that of a verdict
+    message: str
+    created: str  # ISO 8601, UTC
+    tool_version: str
 
 
 @dataclass(frozen=True, kw_only=True)

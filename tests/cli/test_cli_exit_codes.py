@@ -31,8 +31,11 @@ TRIPLE = ("ship", (Outcome.PRESENT, Outcome.ABSENT, Outcome.PRESENT), (np.zeros(
 def fake_gate(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     """A gate that answers at once; tests set what its `run_check` does."""
     gate = types.ModuleType("resurgence_gate.gate")
-    gate.contact_triples = lambda checked, bench: [TRIPLE]  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "resurgence_gate.gate", gate)
+    showing = types.ModuleType("resurgence_gate.showing")
+    showing.contact_triples = lambda checked, bench: [TRIPLE]  # type: ignore[attr-defined]
+    showing.chosen_pictures = lambda checked, bench, limit: []  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "resurgence_gate.showing", showing)
     monkeypatch.setattr(check_module, "make_bench", lambda *options: None)
     return gate
 
@@ -107,7 +110,9 @@ def test_an_earlier_pass_does_not_outlive_a_mistyped_command(
     assert check(out) == 0
     policy = ["--policy", str(SMALL)] if wrong else []  # without one it is wrong, too
     assert run(["check", str(tmp_path), *policy, *wrong, *(o.replace("{}", str(out)) for o in option)]) == 2
-    assert [p.name for p in out.iterdir()] == ["error.json"]
+    assert [p.name for p in out.iterdir()] == ["report.json"]
+    left = from_json((out / "report.json").read_text())
+    assert (left.complete, getattr(left, "exit_code", 0)) == (False, 2)
 
 
 def test_a_mistyped_command_leaves_no_folder_behind(
@@ -153,9 +158,10 @@ def test_an_earlier_pass_does_not_outlive_a_failed_check(fake_gate: types.Module
 
     fake_gate.run_check = fail  # type: ignore[attr-defined]
     assert check(tmp_path / "out") == 3
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["error.json"]
-    note = json.loads((tmp_path / "out" / "error.json").read_text())
-    assert (note["verdict"], note["exit_code"]) == (None, 3)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["report.json"]
+    note = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (note["complete"], note["exit_code"]) == (False, 3)
+    assert (note["suspect"], note["policy"]) == (str(tmp_path), str(SMALL))
     assert "no network" in note["message"]
 
 

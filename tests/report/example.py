@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from resurgence_gate.decision.curves import first_above
 from resurgence_gate.report.tables import pool
 from resurgence_gate.vocabulary import (
     Arm,
+    ArmLooks,
     Contamination,
     Decision,
     DetectorUsed,
     DoseCurve,
     DosePoint,
+    Draw,
     Finding,
     GateReport,
+    IncompleteReport,
     Interval,
     Judgement,
     Ledger,
+    LoadedFile,
+    ModelUsed,
+    Outcome,
     Pairs,
+    PolicyUsed,
     ProbeHealth,
     Provenance,
     Rate,
     Resurgence,
+    SourceUsed,
+    StageTime,
     Verdict,
 )
 
@@ -48,15 +59,52 @@ _JUDGEMENT = {
 }
 
 
+POLICY = PolicyUsed(
+    name="small",
+    digest="1" * 64,
+    display="open",
+    said={"name": "small", "rules": {"confidence": 0.95}},
+    written={
+        "RG101.max_rate_before": "small.yaml:40:12",
+        "RG102.max_rate_after": "small.yaml:41:12",
+        "RG103.max_resurgence": "small.yaml:42:12",
+    },
+)
+DRAWS = tuple(
+    Draw(concept=concept, prompt=f"a photo of a {concept}", seed=1000 * i + k)
+    for i, concept in enumerate((*ERASED, *RETAINED))
+    for k in range(PICTURES)
+)
+
+
+def model(ref: str, digit: str) -> ModelUsed:
+    files = (LoadedFile(name="model_index.json", sha256="5" * 64), LoadedFile(name="unet/x", sha256="6" * 64))
+    return ModelUsed(ref=ref, digest=digit * 64, files=files, notes=())
+
+
+def incomplete() -> IncompleteReport:
+    """A check that the Hub did not let come to a verdict."""
+    return IncompleteReport(
+        policy="small.yaml",
+        suspect="org/model",
+        exit_code=3,
+        message="error: org/model: the Hub answered 500; try again later",
+        created="2026-01-02T03:04:05Z",
+        tool_version="0.1.0",
+    )
+
+
 def example(verdict: Verdict) -> GateReport:
     ledger = _ledger(verdict)
     return GateReport(
-        policy_name="small",
-        policy_digest="1" * 64,
-        suspect_ref=f"pocket:{verdict.lower()}",
-        suspect_digest="2" * 64,
-        reference_digest="3" * 64,
+        policy=POLICY,
+        suspect=model(f"pocket:{verdict.lower()}", "2"),
+        reference=model("pocket:base", "3"),
         detectors=DETECTORS,
+        sources=(SourceUsed(what="prompts", name="org/prompts", revision="8" * 40, sha256="9" * 64),),
+        draws=DRAWS,
+        looks=_looks(ledger),
+        pictures=(),
         ledger=ledger,
         curves=_curves(ledger),
         decision=_decision(verdict),
@@ -65,7 +113,12 @@ def example(verdict: Verdict) -> GateReport:
             created="2026-01-02T03:04:05Z",
             device="cpu",
             dtype="float32",
+            device_name="x86_64",
             libraries={"torch": "2.8.0", "diffusers": "0.35.0"},
+            stages=(
+                StageTime(name="reference", units=200, seconds=12.5),
+                StageTime(name="fine-tune full", units=100, seconds=30.25),
+            ),
         ),
     )
 
@@ -74,12 +127,14 @@ def unmeasured() -> GateReport:
     """Stopped before anything was seen."""
     nothing: dict[str, Rate] = {}
     return GateReport(
-        policy_name="small",
-        policy_digest="1" * 64,
-        suspect_ref="org/model",
-        suspect_digest="2" * 64,
-        reference_digest="3" * 64,
+        policy=POLICY,
+        suspect=model("org/model@" + "7" * 40, "2"),
+        reference=model("pocket:base", "3"),
         detectors=DETECTORS,
+        sources=(),
+        draws=(),
+        looks=(),
+        pictures=(),
         ledger=Ledger(
             erased=ERASED,
             retained=RETAINED,
@@ -149,6 +204,40 @@ def _ledger(verdict: Verdict) -> Ledger:
             for arm in arms
         ),
         contamination=Contamination(by_caption=0, by_picture=2, undetermined=1, total=80),
+    )
+
+
+def _looks(ledger: Ledger) -> tuple[ArmLooks, ...]:
+    """Of every concept the first pictures show it, then come those that could not be judged."""
+    seen: dict[Arm, dict[str, Rate]] = {
+        Arm(probe="reference"): {**ledger.control, **ledger.retained_control},
+        Arm(probe="before"): {**ledger.before, **ledger.retained_before},
+    }
+    for arm, retained in ledger.retained_after:
+        own = {r.concept: r.after for r in ledger.after if (r.probe, r.dose) == (arm.probe, arm.dose)}
+        seen[arm] = {**own, **retained}
+    return tuple(_arm_looks(arm, rates) for arm, rates in seen.items())
+
+
+def _arm_looks(arm: Arm, rates: dict[str, Rate]) -> ArmLooks:
+    outcomes = tuple(
+        Outcome.PRESENT
+        if k < rates[concept].hits
+        else Outcome.UNDETERMINED
+        if k < rates[concept].hits + rates[concept].undetermined
+        else Outcome.ABSENT
+        for concept in (*ERASED, *RETAINED)
+        for k in range(PICTURES)
+    )
+    scores = {Outcome.PRESENT: 0.9, Outcome.ABSENT: 0.1, Outcome.UNDETERMINED: None}
+    return ArmLooks(
+        arm=arm,
+        checkpoint="2" * 64,
+        pictures=tuple(hashlib.sha256(f"{arm}{i}".encode()).hexdigest() for i in range(len(outcomes))),
+        outcomes=outcomes,
+        scores=tuple(scores[outcome] for outcome in outcomes),
+        seen=tuple("cat" if outcome is Outcome.ABSENT else None for outcome in outcomes),
+        reasons=tuple("flat picture" if o is Outcome.UNDETERMINED else None for o in outcomes),
     )
 
 

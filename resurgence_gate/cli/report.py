@@ -1,0 +1,100 @@
+"""`resurgence-gate report`: a saved report in another format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from resurgence_gate.report import Report
+
+EPILOG = """\b
+Examples:
+  resurgence-gate report resurgence-report --format md
+  resurgence-gate report resurgence-report --format json --out report.json
+\b
+Exit codes: 0 written, whatever the verdict is; 2 no report there, or a damaged one."""
+
+
+def report(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="The --out folder of a check, or its report.json.", show_default=False
+        ),
+    ],
+    format: Annotated[
+        str, typer.Option("--format", "-f", metavar="FORMAT", help="json or md.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Where to write it [default: print it].", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Write the report of a check in another format. Nothing is measured or judged again."""
+    from resurgence_gate.report import read_report
+    from resurgence_gate.report.formats import known_format, render
+
+    known_format(format)
+    text = render(format, read_report(run), run if run.is_dir() else run.parent)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_rendering(text, out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendering:
+    """A format, and the file that it goes to."""
+
+    format: str
+    path: Path
+
+
+Renderings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--report",
+        metavar="FORMAT=FILE",
+        help="Write the report in this format, too; may be given again.",
+        show_default=False,
+    ),
+]
+
+
+def parse_renderings(asked: list[str] | None) -> tuple[Rendering, ...]:
+    """What `--report` asks for. Raises UsageError."""
+    from resurgence_gate.errors import UsageError
+    from resurgence_gate.report.formats import known_format
+
+    renderings = []
+    for text in asked or ():
+        name, equals, path = text.partition("=")
+        if not (equals and path):
+            raise UsageError(f"--report {text}: write FORMAT=FILE, such as md=summary.md")
+        renderings.append(Rendering(format=known_format(name), path=Path(path)))
+    return tuple(renderings)
+
+
+def write_renderings(report: Report, run: Path, asked: tuple[Rendering, ...]) -> list[Path]:
+    """Write the report in each format that was asked for; `run` is the folder of its pictures."""
+    from resurgence_gate.report.formats import render
+
+    for rendering in asked:
+        write_rendering(render(rendering.format, report, run), rendering.path)
+    return [rendering.path for rendering in asked]
+
+
+def write_rendering(text: str, out: Path) -> None:
+    """Write `text` to the file `out`, whole or not at all. Raises UsageError and ResourceError."""
+    from resurgence_gate.report import write_atomically
+    from resurgence_gate.store.disk import explained_out
+
+    with explained_out(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, text.encode())

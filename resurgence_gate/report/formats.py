@@ -1,0 +1,32 @@
+"""Every format that a saved report can be given: name -> its text, from the report and the folder of its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from resurgence_gate.errors import UsageError
+from resurgence_gate.policy.text import or_else
+from resurgence_gate.report.json import Report, to_json
+from resurgence_gate.report.markdown import to_markdown
+
+Renderer = Callable[[Report, Path], str]
+
+FORMATS: dict[str, Renderer] = {
+    "json": lambda report, run: to_json(report),
+    "md": lambda report, run: to_markdown(report),
+}
+
+
+def render(name: str, report: Report, run: Path) -> str:
+    """`report` in the format `name`; `run` is the folder that its pictures lie in. Raises UsageError."""
+    return FORMATS[known_format(name)](report, run)
+
+
+def known_format(name: str) -> str:
+    """`name`, if it is one of `FORMATS`. Raises UsageError."""
+    if name not in FORMATS:
+        raise UsageError(
+            f"format {name!r} is unknown{or_else(name, FORMATS)}; there are {', '.join(FORMATS)}"
+        )
+    return name
