@@ -47,7 +47,7 @@ def from_json(text: str | bytes) -> Report:
         return _adapter().validate_python(body)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place = ".".join(str(part) for part in first["loc"][1:])  # after which of the two reports it is
         raise UsageError(f"the report is damaged at {place or 'its top'}: {first['msg']}") from None
 
 

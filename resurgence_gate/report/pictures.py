@@ -23,11 +23,10 @@ _QUALITY = 80
 
 def keep_pictures(chosen: Iterable[tuple[str, NDArray[np.uint8]]], out: Path) -> tuple[KeptPicture, ...]:
     """Write `chosen`, (SHA-256 of the pixels, pixels [h, w, 3]), below `out`; earlier pictures there are replaced."""
-    folder = out / FOLDER
     discard_pictures(out)
-    folder.mkdir(parents=True)
     kept = []
     for picture, pixels in chosen:
+        (out / FOLDER).mkdir(parents=True, exist_ok=True)
         content = _encoded(pixels)
         name = f"{FOLDER}/{picture[:16]}.webp"
         write_atomically(out / name, content)
