@@ -10,6 +10,7 @@ GateError                       exit code
 │   ├── HubError                3
 │   └── ResourceError           3   out of memory, disk full
 ├── RefusedCheckpoint          12   the files are unsafe or not what they claim to be
+├── AttestationRefused         12   what was signed, or is to be, does not hold here
 └── MeasurementError            1   no verdict: what was measured contradicts itself, or a fine-tune diverged
 ```
 """
@@ -57,6 +58,12 @@ class ResourceError(InfrastructureError):
 
 class RefusedCheckpoint(GateError):
     """The checkpoint was not loaded, because it is unsafe or not what it claims to be."""
+
+    exit_code = 12
+
+
+class AttestationRefused(GateError):
+    """A statement, its signature, or what lies here is not what it claims to be; nothing is vouched for."""
 
     exit_code = 12
 

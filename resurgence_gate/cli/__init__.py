@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from resurgence_gate.cli import (
+    attest,
     cache,
     calibrate,
     check,
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 app.command("check", epilog=check.EPILOG)(check.check)
 app.command("report", epilog=report.EPILOG)(report.report)
+app.command("attest", epilog=attest.EPILOG)(attest.attest)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 app.command("calibrate", epilog=calibrate.EPILOG)(calibrate.calibrate)
 app.command("probe", epilog=probe.EPILOG)(probe.probe)

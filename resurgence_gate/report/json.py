@@ -7,6 +7,7 @@ does not know. JSON has no NaN: a number that is none is written as "NaN", "Infi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -53,6 +54,11 @@ def from_json(text: str | bytes) -> Report:
 
 def read_report(run: Path) -> Report:
     """The report of a run: its folder, or the file itself. Raises UsageError."""
+    return read_hashed(run)[0]
+
+
+def read_hashed(run: Path) -> tuple[Report, str]:
+    """The report of a run, and the SHA-256 of the file that it was read from. Raises UsageError."""
     path = run / FILE if run.is_dir() else run
     try:
         text = path.read_bytes()
@@ -61,7 +67,7 @@ def read_report(run: Path) -> Report:
             f"{path}: no report can be read ({error.strerror}); name the --out folder of a check"
         ) from None
     try:
-        return from_json(text)
+        return from_json(text), hashlib.sha256(text).hexdigest()
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
 

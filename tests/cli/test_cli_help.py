@@ -16,6 +16,7 @@ GOLDEN = Path(__file__).parent / "golden"
 PAGES = {
     "help": [],
     "check": ["check"],
+    "attest": ["attest"],
     "inspect": ["inspect"],
     "calibrate": ["calibrate"],
     "probe": ["probe"],
@@ -49,6 +50,7 @@ HEAVY = (
     "yaml",
     "PIL",
     "matplotlib",
+    "cryptography",
 )
 
 
@@ -80,6 +82,7 @@ def test_version() -> None:
         ["--version"],
         ["check", "--help"],
         ["unlearn", "--help"],
+        ["attest", "--help"],
         ["inspect", "--help"],
         ["detectors", "--help"],
         ["detectors", "run", "--help"],
