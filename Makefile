@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test test-slow test-gpu lint format bench bench-gpu
+.PHONY: install demo test test-slow test-gpu fuzz lint format bench bench-gpu
 
 install: $(STAMP)
 
@@ -31,6 +31,11 @@ test-slow: install
 
 test-gpu: install
 	$(BIN)/python -m pytest -m gpu
+
+# `make fuzz SECONDS=60` for a minute; `ONLY=policy,header` for some of the targets.
+fuzz: SECONDS = 600
+fuzz: install
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --seconds $(SECONDS) $(if $(ONLY),--only "$(ONLY)")
 
 lint: install
 	$(BIN)/ruff check .

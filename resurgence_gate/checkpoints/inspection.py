@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from os.path import isfile  # Path's own raises where a name is too long
 from pathlib import Path
 
 from resurgence_gate.checkpoints import pocket
@@ -22,7 +23,7 @@ from resurgence_gate.checkpoints.facts import Card, Comparison, FileFacts, Inspe
 from resurgence_gate.checkpoints.kinds import Kind, compvis_names, kind_of, plain_name
 from resurgence_gate.checkpoints.lora import compare_lora
 from resurgence_gate.checkpoints.mapped import TensorFile, all_finite, open_tensors
-from resurgence_gate.checkpoints.ref import PICKLES, format_ref, parse_ref
+from resurgence_gate.checkpoints.ref import PICKLES, format_ref, local_path, parse_ref
 from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.errors import GateError, RefusedCheckpoint, UsageError
 from resurgence_gate.vocabulary import Checkpoint, CheckpointRef, Folder, HubRepo, Pocket
@@ -59,9 +60,9 @@ def inspect_checkpoint(text: str, *, base: str | None = None) -> Inspection:
     is known. Raises UsageError (no such file or model), HubError and ResourceError; what `check` would
     refuse is not raised but told.
     """
-    path = Path(text).expanduser()
+    path = local_path(text)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1) + 1) as threads:  # one of them hashes
-        if path.is_file():
+        if isfile(path):  # noqa: PTH113
             return _inspect_file(text, path, base, threads)
         ref = parse_ref(text)
         resolving = threads.submit(_resolve, ref)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from os.path import isdir, isfile  # Path's own raise where a name is too long
 from pathlib import Path
 from typing import assert_never
 
@@ -43,9 +44,17 @@ def format_ref(ref: CheckpointRef) -> str:
             assert_never(ref)
 
 
+def local_path(text: str) -> Path:
+    """`text` as a path on this disk, which may be there or not; `~` is the user's folder."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # `~nobody/x`
+        return Path(text)
+
+
 def _unet_file(text: str, base: str | None) -> UnetOnly | None:
-    path = Path(text).expanduser()
-    if not path.is_file():
+    path = local_path(text)
+    if not isfile(path):  # noqa: PTH113
         return None
     if path.suffix.lower() in PICKLES:
         raise RefusedCheckpoint(
@@ -57,7 +66,7 @@ def _unet_file(text: str, base: str | None) -> UnetOnly | None:
         raise UsageError(
             f"{text} holds UNet tensors only: name their model, with --base org/model or a folder"
         )
-    if Path(base).expanduser().is_file():
+    if isfile(local_path(base)):  # noqa: PTH113
         raise UsageError(
             f"--base {base}: the base must be a whole model (org/model, a folder or pocket:name)"
         )
@@ -65,13 +74,13 @@ def _unet_file(text: str, base: str | None) -> UnetOnly | None:
 
 
 def _whole_model(text: str) -> CheckpointRef:
-    path = Path(text).expanduser()
+    path = local_path(text)
     if text.startswith("pocket:"):
         name = text.removeprefix("pocket:")
         if not re.fullmatch(_NAME, name):
             raise UsageError(f"{text}: a pocket model is named pocket:name{_known_pocket()}")
         return Pocket(name=name)
-    if text.strip() and path.is_dir():
+    if text.strip() and isdir(path):  # noqa: PTH112
         return Folder(path=path.absolute())
     hub = _HUB.fullmatch(text)
     if hub and not text.endswith((".safetensors", *PICKLES)):

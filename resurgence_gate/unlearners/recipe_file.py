@@ -91,7 +91,7 @@ def _method(said: Any, wanted: str | None, document: Document, where: str) -> st
         return wanted
     if said is None:
         raise RecipeError(f"{where}:{mark}: method is missing; one of: {', '.join(METHODS)}")
-    if said not in METHODS:
+    if not isinstance(said, str) or said not in METHODS:
         guess = or_else(str(said), METHODS)
         raise RecipeError(f'{where}:{mark}: method: "{said}" is unknown{guess}; one of: {", ".join(METHODS)}')
     if wanted not in (None, said):
