@@ -14,6 +14,7 @@ from resurgence_gate.detectors.located import LocatedDetector
 from resurgence_gate.detectors.registry import locate_detector, open_detector
 from resurgence_gate.errors import MeasurementError, RefusedCheckpoint, ResourceError
 from resurgence_gate.execution.interface import Executor, Progress
+from resurgence_gate.execution.memory import AtOnce
 from resurgence_gate.policy.schema import Asked, ClipZeroShot, DetectorSpec, GeneratedBenign, Policy, Sampler
 from resurgence_gate.store.folder import Store
 from resurgence_gate.store.journal import Journal
@@ -305,7 +306,7 @@ def _judged(
     if bench.store.find(answer) is None:
         detector, pictures = _open(located, bench), _load(bench.store, key)
         pixels, finite = pictures["pixels"][list(rows)], pictures["finite"][list(rows)]
-        looks = detector.search(pixels, searched) if concepts is None else detector.look(pixels, concepts)
+        looks = _looks(detector, pixels, concepts, searched)
         if len(looks) != len(rows):
             raise MeasurementError(
                 f"detector {located.name!r} gave {len(looks)} answers for {len(rows)} pictures; "
@@ -316,6 +317,19 @@ def _judged(
         _narrate("detections", located.name, answer, bench)
     records: list[dict[str, Any]] = json.loads((bench.store.require(answer) / "detections.json").read_text())
     return records
+
+
+def _looks(
+    detector: Detector, pixels: Tensor, concepts: Sequence[str] | None, searched: Sequence[str]
+) -> list[Look]:
+    """One a picture, in fewer at once where the device's memory runs out."""
+
+    def some(rows: slice) -> list[Look]:
+        if concepts is None:
+            return detector.search(pixels[rows], searched)
+        return detector.look(pixels[rows], concepts[rows])
+
+    return [look for part in AtOnce(len(pixels), "judging").parts(len(pixels), some) for look in part]
 
 
 def _open(located: LocatedDetector, bench: Bench) -> Detector:

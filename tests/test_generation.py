@@ -3,10 +3,13 @@
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from fakes.memory import Small
 
+from resurgence_gate import generation
 from resurgence_gate.checkpoints.pipeline import load_model, to_pipeline
 from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.diffusion.sampling import initial_noise
+from resurgence_gate.errors import ResourceError
 from resurgence_gate.generation import batch_size, generate
 from resurgence_gate.policy.schema import Sampler
 from resurgence_gate.testing import tiny_model_folder
@@ -32,6 +35,30 @@ def test_a_picture_does_not_depend_on_its_batch(model):
     alone = torch.cat([pictures(model, [draw]) for draw in DRAWS])
     assert together.shape == (4, 3, 16, 16)
     assert (together - alone).abs().max() <= 1  # rounding of 1/255
+
+
+@pytest.mark.parametrize("room", [1, 2, 3])
+@pytest.mark.parametrize("where", ["decode_latents", "sample_latents"])
+def test_a_device_with_little_memory_draws_the_same_pictures(model, monkeypatch, room, where):
+    whole = pictures(model, DRAWS)
+    rows_of = 1 if where == "decode_latents" else 2
+    small = Small(getattr(generation, where), room, rows_of=rows_of)
+    monkeypatch.setattr(generation, where, small)
+    assert (pictures(model, DRAWS) - whole).abs().max() <= 1
+    assert small.asked == {1: [4, 2, 1, 1, 1, 1], 2: [4, 2, 2], 3: [4, 2, 2]}[room]
+
+
+def test_a_picture_that_does_not_fit_alone_is_worth_retrying(model, monkeypatch):
+    monkeypatch.setattr(generation, "decode_latents", Small(generation.decode_latents, 0, rows_of=1))
+    with pytest.raises(ResourceError, match="drawing: out of memory even one at a time"):
+        pictures(model, DRAWS)
+
+
+def test_pictures_of_a_batch_are_the_same_bits_whatever_is_drawn_before_it(model):
+    """A resumed run draws what is missing, beside other prompts than the first run had."""
+    more = [Draw(concept=str(i), prompt=f"a photo of {i} dogs", seed=i) for i in range(64)]
+    together = [pixels for pixels, _ in generate(model, [*more, *DRAWS], SAMPLER)]
+    assert torch.equal(together[1], pictures(model, DRAWS).to(torch.uint8))
 
 
 def test_a_picture_depends_on_seed_and_prompt(model):

@@ -29,6 +29,7 @@ from resurgence_gate.checkpoints.inspect import read_unet_tensors
 from resurgence_gate.checkpoints.layout import blanks_empty_prompt, read_model_index
 from resurgence_gate.diffusion.prompts import Context, embed, tokenize
 from resurgence_gate.errors import GateError, RefusedCheckpoint, ResourceError
+from resurgence_gate.execution.memory import out_of_memory
 from resurgence_gate.vocabulary import Checkpoint
 
 _M = TypeVar("_M", bound=nn.Module)
@@ -217,15 +218,9 @@ def loading(where: str, refusal: type[GateError] = RefusedCheckpoint) -> Iterato
         yield
     except GateError:
         raise
-    except torch.OutOfMemoryError as error:
-        raise ResourceError(
-            f"{where}: out of memory on the device; free some, or use a smaller dtype"
-        ) from error
-    except MemoryError as error:
-        raise ResourceError(f"{where}: out of memory") from error
     except Exception as error:  # the libraries raise whatever a value that they did not check leads to
-        if "can't allocate memory" in str(error):
-            raise ResourceError(f"{where}: out of memory") from error
+        if out_of_memory(error):
+            raise ResourceError(f"{where}: out of memory; free some, or use a smaller dtype") from error
         if isinstance(error, OSError) and error.errno not in _NO_SUCH_FILE:
             raise ResourceError(f"{where}: cannot be read ({error.strerror})") from error
         kind, reason = type(error).__name__, next(iter(str(error).splitlines()), "no reason given")

@@ -10,10 +10,10 @@ from typing import Any
 import typer
 
 from resurgence_gate.errors import GateError
+from resurgence_gate.execution.memory import out_of_memory
 
 RESUME = "interrupted; the same command resumes"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 INTERNAL, USAGE, INFRASTRUCTURE, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
 
 
@@ -59,13 +59,6 @@ def explain(error: BaseException) -> tuple[int, str]:
                 INTERNAL,
                 f"error: {type(error).__name__}: {error}\nThis is a bug; --debug shows where it happened.",
             )
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """By name and text: torch has its own classes, and is not imported to ask."""
-    if isinstance(error, MemoryError) or _is("OutOfMemoryError", error):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
 def _is(name: str, error: BaseException) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from resurgence_gate.detectors.interface import Detector, Look
 from resurgence_gate.errors import GateError, MeasurementError, UsageError
+from resurgence_gate.execution.memory import out_of_memory
 from resurgence_gate.policy.text import or_else
 from resurgence_gate.vocabulary import Outcome
 
@@ -127,10 +128,10 @@ class Watched:
         try:
             # A copy, because the pictures are judged by others too.
             looks = list(getattr(self.detector, method)(pictures.clone(), list(concepts)))
-        except (GateError, MemoryError):
+        except GateError:
             raise
         except Exception as error:
-            if "out of memory" in str(error).lower():
+            if out_of_memory(error):
                 raise
             raise self._failure(f"raised {type(error).__name__}: {error}") from error
         if len(looks) != len(pictures):

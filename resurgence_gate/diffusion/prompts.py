@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resurgence_gate.execution.memory import AtOnce
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Context:
@@ -82,15 +84,14 @@ def last_content_token(tokenizer: Any, prompts: Sequence[str]) -> list[int]:
 def embed(encoders: Sequence[tuple[Any, Any]], prompts: Sequence[str], *, batch: int = 256) -> Context:
     """Embed `prompts` by (tokenizer, text encoder), one pair or SDXL's two; each distinct prompt once."""
     distinct = list(dict.fromkeys(prompts))
-    parts = []
-    for start in range(0, len(distinct), batch):
-        part = distinct[start : start + batch]
-        parts.append(
-            _one_encoder(*encoders[0], part) if len(encoders) == 1 else _two_encoders(encoders, part)
-        )
-    whole = parts[0]
-    for part_ in parts[1:]:
-        whole = whole.followed_by(part_)
+
+    def some(rows: slice) -> Context:
+        part = distinct[rows]
+        return _one_encoder(*encoders[0], part) if len(encoders) == 1 else _two_encoders(encoders, part)
+
+    whole, *more = AtOnce(batch, "reading prompts").parts(len(distinct), some)
+    for part in more:
+        whole = whole.followed_by(part)
     row = {prompt: i for i, prompt in enumerate(distinct)}
     return whole[[row[prompt] for prompt in prompts]]
 

@@ -17,6 +17,7 @@ from resurgence_gate.diffusion.prompts import Context
 from resurgence_gate.diffusion.sampling import encode_pictures
 from resurgence_gate.errors import UsageError
 from resurgence_gate.execution.interface import Advance
+from resurgence_gate.execution.memory import AtOnce
 from resurgence_gate.probes.interface import FineTuneTask
 from resurgence_gate.store.folder import Store
 from resurgence_gate.store.keys import content_key
@@ -99,10 +100,11 @@ def _encode(task: FineTuneTask, model: DiffusionModel, store: Store, advance: Ad
 
 def _latents(model: DiffusionModel, pictures: Tensor, advance: Advance) -> Tensor:
     """Latents [n, c, h/8, w/8] of uint8 pictures [n, 3, h, w], on the CPU."""
-    latents: list[Tensor] = []
-    at_once = max(1, min(_AT_ONCE, _PIXELS // (pictures.shape[-1] * pictures.shape[-2])))
-    for start in range(0, len(pictures), at_once):
-        advance(0, f"encoding picture {start + 1} of {len(pictures)}")
-        part = pictures[start : start + at_once].float() / 127.5 - 1
-        latents.append(encode_pictures(model.vae, part).float().cpu())
-    return torch.cat(latents)
+    size = max(1, min(_AT_ONCE, _PIXELS // (pictures.shape[-1] * pictures.shape[-2])))
+
+    def some(rows: slice) -> Tensor:
+        advance(0, f"encoding picture {rows.start + 1} of {len(pictures)}")
+        part = pictures[rows].float() / 127.5 - 1
+        return encode_pictures(model.vae, part).float().cpu()
+
+    return torch.cat(list(AtOnce(size, "encoding").parts(len(pictures), some)))

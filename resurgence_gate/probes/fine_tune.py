@@ -8,7 +8,8 @@ Memory. Weights, gradients and AdamW's two moments are in float32, also those th
 are merged into exactly the weights that they were trained on. With another dtype than float32 the UNet computes in
 bfloat16 under autocast (float16 would need loss scaling). On a GPU a UNet of more than 200 million parameters keeps
 the activations of whole blocks only and computes the rest again in the backward pass, which gives the same numbers,
-and AdamW runs in one fused kernel, which needs no temporary copy of the weights.
+and AdamW runs in one fused kernel, which needs no temporary copy of the weights. Where memory runs out nevertheless,
+the batch of a step is computed in halves, whose gradients add up to that of the whole.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from resurgence_gate.checkpoints.pipeline import load_model, load_unet
 from resurgence_gate.diffusion.determinism import deterministic
 from resurgence_gate.errors import MeasurementError
 from resurgence_gate.execution.interface import Advance
+from resurgence_gate.execution.memory import AtOnce
 from resurgence_gate.probes.doses import Doses
 from resurgence_gate.probes.encoded import encoded
 from resurgence_gate.probes.interface import FineTuneTask
@@ -50,6 +52,7 @@ class _Run:
     def __init__(self, task: FineTuneTask, scratch: Path, advance: Advance) -> None:
         self.task, self.probe, self.advance = task, task.probe, advance
         self.doses = Doses(folder=scratch, probe=task.probe)
+        self.at_once = AtOnce(task.probe.batch, f"probe {task.probe.name}")
         device = torch.device(task.device)
         self.autocast = torch.autocast(
             device.type, torch.bfloat16, enabled=task.dtype != "float32", cache_enabled=False
@@ -94,15 +97,24 @@ class _Run:
         mirrored = torch.randint(2, (size,), generator=g)
         t = torch.randint(self.scheduler.config.num_train_timesteps, (size,), generator=g)
         noise = torch.randn((size, *self.data.latents.shape[2:]), generator=g)
-        loss = self._loss(self.data.latents[mirrored, rows], rows, t, noise)
-        loss.backward()
+        z = self.data.latents[mirrored, rows]
+        value = self.at_once.halving(size, lambda n: self._backward(n, z, rows, t, noise))
         torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        value = float(loss.detach())
         if not math.isfinite(value):
             raise self._diverged(step + 1)
         return value
+
+    def _backward(self, at_once: int, z: Tensor, rows: Tensor, t: Tensor, noise: Tensor) -> float:
+        """Leave the gradient of the batch's mean loss, `at_once` rows after the other; the loss."""
+        self.optimizer.zero_grad(set_to_none=True)  # an attempt that ran out of memory leaves some of it
+        total = torch.zeros((), device=z.device)
+        for part in torch.arange(len(rows)).split(at_once):
+            loss = self._loss(z[part], rows[part], t[part], noise[part]) * (len(part) / len(rows))
+            loss.backward()
+            total += loss.detach()
+        return float(total)
 
     def _loss(self, z: Tensor, rows: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """The loss of one batch: clean latents `z`, the numbers of their pictures, timesteps and noise."""
@@ -127,12 +139,15 @@ class _Run:
         g = torch.Generator().manual_seed(self.task.seed)
         steps = self.scheduler.config.num_train_timesteps
         total = torch.zeros(len(rows))
+        at_once = AtOnce(self._held_out_at_once(), f"probe {self.probe.name}, held-out pictures")
         for i in range(HELD_OUT_TIMESTEPS):
             t = torch.full((len(rows),), int((i + 0.5) * steps / HELD_OUT_TIMESTEPS))
             noise = torch.randn((len(rows), *latents.shape[1:]), generator=g)
-            for part in torch.arange(len(rows)).split(self._held_out_at_once()):
-                each = self._losses(unet, latents[rows[part]], rows[part], t[part], noise[part])
-                total[part] += each.cpu() / HELD_OUT_TIMESTEPS
+
+            def some(part: slice, t: Tensor = t, noise: Tensor = noise) -> Tensor:
+                return self._losses(unet, latents[rows[part]], rows[part], t[part], noise[part]).cpu()
+
+            total += torch.cat(list(at_once.parts(len(rows), some))) / HELD_OUT_TIMESTEPS
         return total
 
     def _held_out_at_once(self) -> int:

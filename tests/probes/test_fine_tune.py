@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from fakes.fine_tunes import ATTENTION, FULL, LORA
+from fakes.memory import Small
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -390,3 +391,77 @@ def test_a_loss_that_is_not_finite_is_told_at_once(task, tmp_path):
     run_.data.latents.fill_(float("nan"))
     with pytest.raises(MeasurementError, match="diverged within 1 steps"):
         run_._step(0)
+
+
+@pytest.mark.parametrize("room", [1, 2, 5])
+@pytest.mark.parametrize("probe", [FULL, ATTENTION, LORA], ids=lambda p: p.kind)
+def test_a_device_with_little_memory_takes_the_same_steps(task, tmp_path, monkeypatch, probe, room):
+    """In halves, whose gradients add up to the mean over the batch; also min-SNR's weights."""
+    probe = probe.model_copy(update={"batch": 6, "min_snr": 5.0})
+    whole, parts = (_Run(dataclasses.replace(task, probe=probe), tmp_path, silent) for _ in range(2))
+    gradients, told = [], []
+    for run_ in (whole, parts):
+        if run_ is parts:
+            small = Small(fine_tuning.losses, room, rows_of=2, late=True)
+            monkeypatch.setattr(fine_tuning, "losses", small)
+        clip = torch.nn.utils.clip_grad_norm_
+
+        def kept(parameters, norm, clip=clip):
+            parameters = list(parameters)
+            gradients.append([p.grad.clone() for p in parameters])
+            return clip(parameters, norm)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.nn.utils, "clip_grad_norm_", kept)
+            told.append(run_._step(0))
+    assert told[1] == pytest.approx(told[0], rel=1e-5)
+    assert small.asked == {1: [6, 3, 1, 1, 1, 1, 1, 1], 2: [6, 3, 1, 1, 1, 1, 1, 1], 5: [6, 3, 3]}[room]
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-5 * float(one.abs().max()))
+    assert parts.at_once.size == {1: 1, 2: 1, 5: 3}[room]  # and is not tried with more at the next step
+
+
+def test_gradients_of_an_attempt_that_failed_halfway_are_forgotten(task, tmp_path, monkeypatch):
+    """The memory runs out in the second part of a step, when the first has left its gradient."""
+    probe = FULL.model_copy(update={"batch": 6})
+    whole, parts = (_Run(dataclasses.replace(task, probe=probe), tmp_path, silent) for _ in range(2))
+    whole._step(0)
+    parts.at_once.size = 3
+    real, calls = fine_tuning.losses, []
+
+    def second_fails(*arguments):
+        calls.append(len(arguments[2]))
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError
+        return real(*arguments)
+
+    monkeypatch.setattr(fine_tuning, "losses", second_fails)
+    parts._step(0)
+    assert calls == [3, 3, 1, 1, 1, 1, 1, 1]
+    for name, parameter in whole.trained.items():  # AdamW's first step is the sign of the gradient
+        assert torch.allclose(parameter, parts.trained[name], atol=task.probe.lr / 2)
+        assert torch.allclose(
+            whole.optimizer.state[parameter]["exp_avg"],
+            parts.optimizer.state[parts.trained[name]]["exp_avg"],
+            rtol=1e-3,
+            atol=1e-7,
+        )
+
+
+def test_a_whole_probe_with_little_memory_measures_the_same(task, tmp_path, monkeypatch):
+    task = dataclasses.replace(task, probe=FULL.model_copy(update={"lr": 1e-4}))
+    whole = run(elsewhere(task, tmp_path))
+    monkeypatch.setattr(fine_tuning, "losses", Small(fine_tuning.losses, 1, rows_of=2, late=True))
+    monkeypatch.setattr(encoding, "encode_pictures", Small(encoding.encode_pictures, 2, rows_of=1))
+    small = run(task)
+    for one, other in zip(whole.health, small.health, strict=True):
+        assert other.loss_before == pytest.approx(one.loss_before, rel=1e-4)
+        assert other.loss_after == pytest.approx(one.loss_after, rel=1e-3)
+        assert other.weight_change == pytest.approx(one.weight_change, rel=1e-2)
+
+
+def test_one_row_that_does_not_fit_is_worth_retrying(task, monkeypatch):
+    monkeypatch.setattr(fine_tuning, "losses", Small(fine_tuning.losses, 0, rows_of=2))
+    with pytest.raises(ResourceError, match="probe p, held-out pictures: out of memory even one at a time"):
+        run(task)
+    assert not list(task.store.glob("scratch/*"))
