@@ -4,7 +4,7 @@
 
 `<!-- help check -->` comes from `resurgence-gate check --help`, `demo`, `verdicts` and `tasks` from the files of
 benchmarks/results/ that `make demo` (its output), `benchmarks/verdicts.py` and `benchmarks/tasks.py` wrote, `recipes`
-from the package.
+from the package. `commands ...` are written by hand; a test runs them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
 
 def filled(text: str, page: Path) -> str:
     """The page with every block replaced by its source."""
-    opened = re.findall(r"<!-- (?!/)([\w -]+?) -->", text)
+    opened = re.findall(r"<!-- (?!/|commands )([\w -]+?) -->", text)
     for name in opened:
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):

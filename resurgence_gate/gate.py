@@ -190,11 +190,10 @@ def policy_used(policy: Policy) -> PolicyUsed:
 
 def model_used(checkpoint: Checkpoint) -> ModelUsed:
     """What exactly was loaded: the files of its folder, then what is laid over them."""
-    overlays = ((file.name, sha256) for file, sha256 in checkpoint.overlays)
     return ModelUsed(
         ref=checkpoint.ref,
         digest=checkpoint.digest,
-        files=tuple(LoadedFile(name=name, sha256=sha256) for name, sha256 in (*checkpoint.files, *overlays)),
+        files=tuple(LoadedFile(name=name, sha256=sha256) for name, sha256 in checkpoint.loaded),
         notes=checkpoint.notes,
     )
 

@@ -24,6 +24,7 @@ from resurgence_gate.cli import (
     report,
     toy,
     unlearn,
+    verify,
 )
 from resurgence_gate.cli.failures import INTERRUPTED, RESUME, USAGE, Terminated, debugging, explain
 from resurgence_gate.cli.verdicts import EXIT_CODES
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.command("check", epilog=check.EPILOG)(check.check)
 app.command("report", epilog=report.EPILOG)(report.report)
 app.command("attest", epilog=attest.EPILOG)(attest.attest)
+app.command("verify", epilog=verify.EPILOG)(verify.verify)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 app.command("calibrate", epilog=calibrate.EPILOG)(calibrate.calibrate)
 app.command("probe", epilog=probe.EPILOG)(probe.probe)

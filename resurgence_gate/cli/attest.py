@@ -66,7 +66,7 @@ def attest(
     """Write a statement about a finished check, signed with a key.
 
     It names every file of the model that was loaded, the policy and the report by their SHA-256, and says
-    what the verdict was.
+    what the verdict was. `resurgence-gate verify` checks it, months later and elsewhere.
     """
     from datetime import UTC, datetime
 

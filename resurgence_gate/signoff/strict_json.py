@@ -11,15 +11,15 @@ from resurgence_gate.errors import AttestationRefused, UsageError
 LARGEST = 16 * 2**20  # bytes of a bundle; a statement about a thousand files has 200 thousand
 
 
-def read_bytes(file: Path, *, kind: str) -> bytes:
-    """The content of a file that a person named. Raises UsageError, and AttestationRefused beyond LARGEST."""
+def read_bytes(file: Path, *, kind: str, limit: int | None = LARGEST) -> bytes:
+    """The content of a file that a person named. Raises UsageError, and AttestationRefused beyond `limit` bytes."""
     try:
         with file.open("rb") as stream:
-            content = stream.read(LARGEST + 1)
+            content = stream.read(-1 if limit is None else limit + 1)
     except OSError as error:
         raise UsageError(f"{file}: no {kind} can be read ({error.strerror})") from None
-    if len(content) > LARGEST:
-        raise AttestationRefused(f"{file}: more than {LARGEST} bytes, which no {kind} has")
+    if limit is not None and len(content) > limit:
+        raise AttestationRefused(f"{file}: more than {limit} bytes, which no {kind} has")
     return content
 
 

@@ -64,3 +64,8 @@ class Checkpoint:
     files: tuple[tuple[str, str], ...]  # (name inside `root`, sha256)
     overlays: tuple[tuple[Path, str], ...] = ()  # (safetensors of UNet tensors, sha256)
     notes: tuple[str, ...] = ()  # what the pipeline names and is not run, a sentence each
+
+    @property
+    def loaded(self) -> tuple[tuple[str, str], ...]:
+        """(name, sha256) of every file whose content bears on the model: the folder's, then what is laid over it."""
+        return (*self.files, *((file.name, sha256) for file, sha256 in self.overlays))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from signoff.conftest import Place
 from signoff.runs import assay_of, report_of, write_policy, write_run
 
 from resurgence_gate.cli import run as gate
@@ -20,25 +22,19 @@ from resurgence_gate.errors import AttestationRefused, InfrastructureError, Usag
 from resurgence_gate.report import to_json, write_report
 from resurgence_gate.signoff.attest import attest_run
 from resurgence_gate.signoff.statement import from_bytes, make_approval, to_bytes
-from resurgence_gate.testing import tiny_model_folder
 from resurgence_gate.vocabulary import IncompleteReport, Outcome, Verdict
 
 NOW = datetime(2026, 1, 3, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model_folder(tmp_path_factory.mktemp("models") / "suspect", seed=3)
+@pytest.fixture
+def model(place: Place) -> Path:
+    return place.model
 
 
-@pytest.fixture(scope="module")
-def runs(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Verdict, Path]:
-    folder = tmp_path_factory.mktemp("runs")
-    policy = write_policy(folder / "policy.yaml")
-    return {
-        verdict: write_run(folder / verdict.lower(), report_of(assay_of(verdict, policy), str(model)))
-        for verdict in Verdict
-    }
+@pytest.fixture
+def runs(place: Place) -> dict[Verdict, Path]:
+    return place.runs
 
 
 @pytest.mark.parametrize("verdict", Verdict)
@@ -166,6 +162,10 @@ def test_openssl_agrees_with_the_signature(
     assert gate([*arguments, "--approver", "Ada", "--note", "1.2"]) == 0
     assert "approved by Ada" in capsys.readouterr().out
     bundle = json.loads(out.read_text())
+    der = subprocess.run(
+        ["openssl", "pkey", "-pubin", "-in", public, "-outform", "DER"], check=True, capture_output=True
+    ).stdout
+    assert bundle["signatures"][0]["keyid"] == hashlib.sha256(der).hexdigest()
     payload = base64.b64decode(bundle["payload"])
     kind_ = bundle["payloadType"].encode()
     (tmp_path / "pae").write_bytes(
