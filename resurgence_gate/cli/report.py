@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   resurgence-gate report resurgence-report --format md
-  resurgence-gate report resurgence-report --format json --out report.json
+  resurgence-gate report resurgence-report --format sarif --out report.sarif
+  resurgence-gate report resurgence-report --format github >> "$GITHUB_STEP_SUMMARY"
+\b
+Formats: json; md, and github, which is shorter, for the summary of a job; junit; sarif, at the lines of the
+policy; annotations, workflow commands that GitHub shows beside a change.
 \b
 Exit codes: 0 written, whatever the verdict is; 2 no report there, or a damaged one."""
 
@@ -27,7 +31,7 @@ def report(
         ),
     ],
     format: Annotated[
-        str, typer.Option("--format", "-f", metavar="FORMAT", help="json or md.", show_default=False)
+        str, typer.Option("--format", "-f", metavar="FORMAT", help="As below.", show_default=False)
     ],
     out: Annotated[
         Path | None,

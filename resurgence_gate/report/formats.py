@@ -7,14 +7,22 @@ from pathlib import Path
 
 from resurgence_gate.errors import UsageError
 from resurgence_gate.policy.text import or_else
+from resurgence_gate.report.annotations import to_annotations
+from resurgence_gate.report.github import to_github
 from resurgence_gate.report.json import Report, to_json
+from resurgence_gate.report.junit import to_junit
 from resurgence_gate.report.markdown import to_markdown
+from resurgence_gate.report.sarif import to_sarif
 
 Renderer = Callable[[Report, Path], str]
 
 FORMATS: dict[str, Renderer] = {
     "json": lambda report, run: to_json(report),
     "md": lambda report, run: to_markdown(report),
+    "junit": lambda report, run: to_junit(report),
+    "sarif": lambda report, run: to_sarif(report),
+    "github": lambda report, run: to_github(report),
+    "annotations": lambda report, run: to_annotations(report),
 }
 
 

@@ -40,7 +40,7 @@ _FOLD_AFTER = 6  # findings that hold are folded away beyond this number
 def to_markdown(report: GateReport | IncompleteReport) -> str:
     """GitHub's Markdown."""
     if isinstance(report, IncompleteReport):
-        return "\n".join(_without_verdict(report)) + "\n"
+        return "\n".join(without_verdict(report)) + "\n"
     sections = (
         _head(report),
         _rates(report),
@@ -52,7 +52,8 @@ def to_markdown(report: GateReport | IncompleteReport) -> str:
     return "\n".join(line for section in sections for line in section).rstrip("\n") + "\n"
 
 
-def _without_verdict(report: IncompleteReport) -> Iterator[str]:
+def without_verdict(report: IncompleteReport) -> Iterator[str]:
+    """Why there is none."""
     yield from (f"# No verdict (exit code {report.exit_code})", "")
     yield f"Suspect `{code(report.suspect) or '-'}`, policy `{code(report.policy) or '-'}`. Nothing was concluded:"
     yield ""
@@ -64,11 +65,12 @@ def _without_verdict(report: IncompleteReport) -> Iterator[str]:
 def _head(report: GateReport) -> Iterator[str]:
     yield from (f"# {safe(headline(report.decision))}", "")
     suspect, policy = code(report.suspect.ref), code(report.policy.name)
-    yield f"Suspect `{suspect}`, policy `{policy}`; {_decided(report.decision)}."
+    yield f"Suspect `{suspect}`, policy `{policy}`; {decided(report.decision)}."
     yield ""
 
 
-def _decided(decision: Decision) -> str:
+def decided(decision: Decision) -> str:
+    """`decided by RG102 resurged`."""
     if decision.verdict is Verdict.PASS:
         return "every rule holds"
     names = {finding.rule: finding.name for finding in decision.findings}
@@ -85,14 +87,15 @@ def _rates(report: GateReport) -> Iterator[str]:
         yield f"In brackets: one-sided Clopper-Pearson bounds, each at confidence {sure:g}."
     yield ""
     for table in erased_tables(report):
-        yield from _table(table)
+        yield from rates_table(table)
     yield from ("## Retained concepts", "", "What must still be generated.", "")
     for table in retained_tables(report):
-        yield from _table(table)
+        yield from rates_table(table)
 
 
-def _table(table: Table) -> Iterator[str]:
-    yield from (f"### {safe(table.title)}", "")
+def rates_table(table: Table, level: int = 3) -> Iterator[str]:
+    """Concepts by arms, under a heading of that level."""
+    yield from (f"{'#' * level} {safe(table.title)}", "")
     yield row("concept", (column.heading for column in table.columns))
     yield row("---", ("---:" for _ in table.columns))
     for concept in table.concepts:

@@ -1,10 +1,14 @@
-"""Pieces of Markdown."""
+"""Pieces of Markdown, for GitHub and its like: text from elsewhere stays text.
+
+It names nobody, links nowhere, holds no HTML, and is no command of a runner that prints it.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
+from resurgence_gate.report.plain import one_line
 from resurgence_gate.report.tables import point, whole_percent
 from resurgence_gate.vocabulary import Judgement, Rate
 
@@ -46,9 +50,16 @@ def judged(judgement: Judgement | None) -> str:
 
 def safe(text: str) -> str:
     """Text that Markdown takes as text, on one line."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", " ".join(text.split()))
+    escaped = re.sub(r"([\\`*_{}\[\]<>|#~!])", r"\\\1", one_line(text).replace("&", "&amp;"))
+    return _LINKING.sub(lambda found: f"{found.group()}{_BREAK}", escaped)
 
 
 def code(text: str) -> str:
     """Text for inside backticks, on one line."""
-    return " ".join(text.split()).replace("`", "'").replace("|", r"\|")
+    return one_line(text).replace("`", "'").replace("|", r"\|").replace("##[", "##\u200b[")
+
+
+_BREAK = (
+    "&#8203;"  # a space of no width: @name, #12, https:// and www. are made links after the escapes are read
+)
+_LINKING = re.compile(r"@|#(?=\d)|:(?=//)|\bwww(?=\.)", re.IGNORECASE)

@@ -328,7 +328,7 @@ def _decision(verdict: Verdict) -> Decision:
             _finding(
                 "RG102",
                 "resurged",
-                judged if hits >= 0.1 * 3 * PICTURES else Judgement.HOLDS,
+                judged if 10 * hits >= 3 * PICTURES else Judgement.HOLDS,
                 hits / (3 * PICTURES),
                 0.1,
                 arm=arm,
