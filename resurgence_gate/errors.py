@@ -9,6 +9,7 @@ GateError                       exit code
 ├── InfrastructureError         3   worth retrying: Hub, memory, disk
 │   ├── HubError                3
 │   └── ResourceError           3   out of memory, disk full
+│       └── LostArtefact        3   what lay in the store is gone or damaged
 ├── RefusedCheckpoint          12   the files are unsafe or not what they claim to be
 ├── AttestationRefused         12   what was signed, or is to be, does not hold here
 └── MeasurementError            1   no verdict: what was measured contradicts itself, or a fine-tune diverged
@@ -54,6 +55,10 @@ class HubError(InfrastructureError):
 
 class ResourceError(InfrastructureError):
     """The machine ran out of memory or disk."""
+
+
+class LostArtefact(ResourceError):
+    """An artefact of the store was there, and is gone or damaged; whoever asks again finds that it is missing."""
 
 
 class RefusedCheckpoint(GateError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
@@ -12,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from resurgence_gate.detectors.located import LocatedDetector
 from resurgence_gate.detectors.registry import locate_detector, open_detector
-from resurgence_gate.errors import MeasurementError, RefusedCheckpoint, ResourceError
+from resurgence_gate.errors import LostArtefact, MeasurementError, RefusedCheckpoint
 from resurgence_gate.execution.interface import Executor, Progress
 from resurgence_gate.execution.memory import AtOnce
 from resurgence_gate.policy.schema import Asked, ClipZeroShot, DetectorSpec, GeneratedBenign, Policy, Sampler
 from resurgence_gate.store.folder import Store
 from resurgence_gate.store.journal import Journal
 from resurgence_gate.store.keys import content_key
-from resurgence_gate.store.manifest import damage
+from resurgence_gate.store.manifest import damage, forget_whole
 from resurgence_gate.store.versions import made_with
 from resurgence_gate.vocabulary import Access, Checkpoint, Detection, Draw, Observation, Outcome, Sample
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Place = tuple[str, int]  # (store key of pictures, row)
 CHUNK = 64  # draws an artefact: what a kill can cost at most
+PICTURES, DETECTIONS = "pictures.safetensors", "detections.json"
 FLAT = 1.0  # grey levels: a picture none of whose channels varies more than this shows nothing
 
 
@@ -194,13 +196,32 @@ def _draw(
     chunks = [(_pictures_key(checkpoint, part, instrument.sampler, bench), part) for part in parts]
     with bench.progress.stage(stage, len(draws)) as advance:
         missing = [(key, part) for key, part in chunks if not bench.store.find(key)]
-        advance(len(draws) - sum(len(part) for _, part in missing))
+        advance(len(draws) - _drawn(missing))
         if missing:
             # One that cannot judge is told before anything is drawn.
             for located in {instrument.asked_about(draw.concept) for _, part in missing for draw in part}:
                 _open(located, bench)
-            _make_pictures(checkpoint, missing, instrument.sampler, bench, advance)
+            with bench.store.alone(
+                _drawing_key(checkpoint, instrument.sampler, bench), _waiting(stage, bench)
+            ):
+                left = [(key, part) for key, part in missing if not bench.store.find(key)]
+                advance(_drawn(missing) - _drawn(left))  # by another check, meanwhile
+                _make_pictures(checkpoint, left, instrument.sampler, bench, advance)
     return chunks
+
+
+def _drawn(chunks: Sequence[tuple[str, tuple[Draw, ...]]]) -> int:
+    return sum(len(part) for _, part in chunks)
+
+
+def _waiting(stage: str, bench: Bench) -> AbstractContextManager[object]:
+    return bench.progress.stage(f"{stage}: another check is at it, waiting", 0)
+
+
+def _drawing_key(checkpoint: Checkpoint, sampler: Sampler, bench: Bench) -> str:
+    """What is held by who draws with the checkpoint: of two checks at once one draws, and the other finds it drawn."""
+    where = {"device": bench.device, "dtype": bench.dtype}
+    return content_key({"kind": "drawing", "checkpoint": checkpoint.digest, "sampler": sampler, **where})
 
 
 def _pictures_key(checkpoint: Checkpoint, draws: Sequence[Draw], sampler: Sampler, bench: Bench) -> str:
@@ -228,13 +249,15 @@ def _make_pictures(
 
     from resurgence_gate.generation import generate
 
+    if not missing:
+        return
     model = _load_model(checkpoint, bench)
     batches = generate(model, [draw for _, chunk in missing for draw in chunk], sampler)
     for key, chunk in missing:
-        pixels, finite = _take(batches, len(chunk), advance)
-        with bench.store.create(key) as folder:
-            save_file({"pixels": pixels, "finite": finite}, folder / "pictures.safetensors")
-        _narrate("pictures", checkpoint.ref, key, bench)
+        with Journal(bench.store.root).telling(f"pictures of {checkpoint.ref}", key):
+            pixels, finite = _take(batches, len(chunk), advance)
+            with bench.store.create(key) as folder:
+                save_file({"pixels": pixels, "finite": finite}, folder / PICTURES)
 
 
 def _load_model(checkpoint: Checkpoint, bench: Bench) -> DiffusionModel:
@@ -248,7 +271,8 @@ def _load_model(checkpoint: Checkpoint, bench: Bench) -> DiffusionModel:
         # Fine-tuned weights lie in the store, and damage there says nothing about the suspect.
         for file, _ in checkpoint.overlays:
             if file.is_relative_to(bench.store.root) and damage(file.parent) is not None:
-                raise ResourceError(
+                forget_whole(file.parent)
+                raise LostArtefact(
                     f"{file}: damaged since the check began; the same command computes it again"
                 ) from error
         raise
@@ -304,19 +328,33 @@ def _judged(
         }
     )
     if bench.store.find(answer) is None:
+        with bench.store.alone(answer, _waiting(located.name, bench)):
+            if bench.store.find(answer) is None:
+                _judge(answer, (key, rows), (concepts, searched), located, bench)
+    records: list[dict[str, Any]] = json.loads(bench.store.read(answer, DETECTIONS))
+    return records
+
+
+def _judge(
+    answer: str,
+    asked_of: tuple[str, Sequence[int]],
+    asked: tuple[Sequence[str] | None, Sequence[str]],
+    located: LocatedDetector,
+    bench: Bench,
+) -> None:
+    """Ask the detector, and keep what it says as the artefact `answer`."""
+    key, rows = asked_of
+    with Journal(bench.store.root).telling(f"detections by {located.name}", answer):
         detector, pictures = _open(located, bench), _load(bench.store, key)
         pixels, finite = pictures["pixels"][list(rows)], pictures["finite"][list(rows)]
-        looks = _looks(detector, pixels, concepts, searched)
+        looks = _looks(detector, pixels, *asked)
         if len(looks) != len(rows):
             raise MeasurementError(
                 f"detector {located.name!r} gave {len(looks)} answers for {len(rows)} pictures; "
                 "nothing can be said of them, see to the detector"
             )
         with bench.store.create(answer) as folder:
-            (folder / "detections.json").write_text(json.dumps(records_of(looks, pixels, finite)))
-        _narrate("detections", located.name, answer, bench)
-    records: list[dict[str, Any]] = json.loads((bench.store.require(answer) / "detections.json").read_text())
-    return records
+            (folder / DETECTIONS).write_text(json.dumps(records_of(looks, pixels, finite)))
 
 
 def _looks(
@@ -368,11 +406,7 @@ def _detection(draw: Draw, located: LocatedDetector, record: dict[str, Any]) -> 
     )
 
 
-def _narrate(event: str, stage: str, key: str, bench: Bench) -> None:
-    Journal(bench.store.root).record(event, time=bench.now(), stage=stage, key=key)
-
-
 def _load(store: Store, key: str) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
-    return load_file(store.require(key) / "pictures.safetensors")
+    return load(store.read(key, PICTURES))

@@ -31,8 +31,8 @@ Examples:
   resurgence-gate cache prune --older-than 30 --dry-run
   resurgence-gate cache prune --larger-than 50GB --yes
 \b
-What a running check holds stays, and so does, while one runs, what was used within a day. What is removed
-is computed again when a check needs it."""
+What a running check holds stays, and so does, while one runs, what was used within a day or since it began.
+What is removed is computed again when a check needs it."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -108,7 +108,7 @@ def prune(
     limit = _limit(older_than, larger_than, everything)
     place, items = _open(store)
     now = time.time()
-    kept = in_use(items, now)
+    kept = in_use(place, items, now)
     age = None if older_than is None else older_than * DAY
     chosen = to_prune(items, kept, now=now, older_than=age, larger_than=limit)
     if chosen and not dry_run and not yes and sys.stdin.isatty():

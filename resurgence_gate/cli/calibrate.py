@@ -50,8 +50,11 @@ def calibrate(
         for name in FILES:  # what lies there if this fails must not be taken for its answer
             (out / name).unlink(missing_ok=True)
     from resurgence_gate.calibrate import calibrate as measure
+    from resurgence_gate.store.again import again_where_lost
 
-    calibration = measure(loaded, make_bench(device, dtype, store))
+    bench = make_bench(device, dtype, store)
+    with bench.store.in_use():
+        calibration = again_where_lost(lambda: measure(loaded, bench))
     typer.echo(_write(calibration, out))
     raise typer.Exit(0 if calibration.holds else 11)
 

@@ -83,10 +83,11 @@ def assay(
 
     loaded, suspect = load_policy(policy), parse_ref(ref, base=base)
     from resurgence_gate.gate import run_check
+    from resurgence_gate.store.again import again_where_lost
 
     bench = make_bench(device, dtype, store)
-    checked = run_check(loaded, suspect, bench)
-    return write_files(checked, bench, out)
+    with bench.store.in_use():
+        return again_where_lost(lambda: write_files(run_check(loaded, suspect, bench), bench, out))
 
 
 def note_failure(

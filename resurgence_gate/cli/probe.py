@@ -61,10 +61,12 @@ def probe(
 
     loaded, suspect = load_policy(policy), parse_ref(ref, base=base)
     from resurgence_gate.fine_tuned import fine_tune_one, lines_for, refuse_strangers, write_fine_tuned
+    from resurgence_gate.store.again import again_where_lost
 
     lines = lines_for(loaded, recipe, dose)
     refuse_strangers(out)
     bench = make_bench(device, dtype, store)
-    tuned = fine_tune_one(loaded, suspect, lines, dose, bench)
-    write_fine_tuned(tuned, loaded, out, bench)
+    with bench.store.in_use():
+        tuned = again_where_lost(lambda: fine_tune_one(loaded, suspect, lines, dose, bench))
+        write_fine_tuned(tuned, loaded, out, bench)
     typer.echo(f"{tuned.checkpoint.ref}\nWritten: {out}")

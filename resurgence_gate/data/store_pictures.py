@@ -12,6 +12,7 @@ from resurgence_gate.data.captioned import choose, read_pixels
 from resurgence_gate.data.sources import Source
 from resurgence_gate.policy.schema import BenignDataset, BenignFolder
 from resurgence_gate.store.folder import Store
+from resurgence_gate.store.journal import Journal
 from resurgence_gate.store.keys import content_key
 
 CHUNK = 64  # pictures an artefact, as of those that are drawn
@@ -59,10 +60,14 @@ def _decode_missing(sources: Sequence[Source], keys: Sequence[str], size: int, s
     for i, key in enumerate(keys):
         if store.find(key) is not None:
             continue
-        pixels = read_pixels(sources[i * CHUNK : (i + 1) * CHUNK], size)
-        with store.create(key) as folder:
-            tensors = {"pixels": pixels, "finite": np.ones(len(pixels), dtype=bool)}
-            save_file(tensors, folder / "pictures.safetensors")
+        with store.alone(key):
+            if store.find(key) is not None:
+                continue
+            with Journal(store.root).telling("benign pictures, decoded", key):
+                pixels = read_pixels(sources[i * CHUNK : (i + 1) * CHUNK], size)
+                with store.create(key) as folder:
+                    tensors = {"pixels": pixels, "finite": np.ones(len(pixels), dtype=bool)}
+                    save_file(tensors, folder / "pictures.safetensors")
 
 
 def _index_key(spec: BenignDataset, seed: int) -> str:
@@ -84,12 +89,9 @@ def _index_key(spec: BenignDataset, seed: int) -> str:
 
 def _remembered(spec: BenignFolder | BenignDataset, seed: int, store: Store) -> list[Identity] | None:
     """What was chosen from the data set by an earlier check. A folder is looked at anew: it may have changed."""
-    if isinstance(spec, BenignFolder) or (found := store.find(_index_key(spec, seed))) is None:
+    if isinstance(spec, BenignFolder) or store.find(key := _index_key(spec, seed)) is None:
         return None
-    return [
-        (sha256, caption)
-        for sha256, caption in json.loads((found / "chosen.json").read_text(encoding="utf-8"))
-    ]
+    return [(sha256, caption) for sha256, caption in json.loads(store.read(key, "chosen.json"))]
 
 
 def _remember(

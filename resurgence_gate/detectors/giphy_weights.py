@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
 from resurgence_gate.errors import UsageError
@@ -38,8 +38,8 @@ def read_weights(
     if _is_safetensors(file):
         return _checked(load_file(file), shapes, where)
     store, key = default_store(), content_key({"kind": "giphy weights", "pickle": sha256})
-    if (kept := store.find(key)) is not None:
-        return _checked(load_file(kept / "weights.safetensors"), shapes, where)
+    if store.find(key) is not None:
+        return _checked(load(store.read(key, "weights.safetensors")), shapes, where)
     tensors = _checked(_model_state(file, where), shapes, where)
     try:
         with store.create(key) as folder:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from resurgence_gate.checkpoints.pipeline import DiffusionModel
@@ -20,6 +20,7 @@ from resurgence_gate.execution.interface import Advance
 from resurgence_gate.execution.memory import AtOnce
 from resurgence_gate.probes.interface import FineTuneTask
 from resurgence_gate.store.folder import Store
+from resurgence_gate.store.journal import Journal
 from resurgence_gate.store.keys import content_key
 from resurgence_gate.store.versions import made_with
 
@@ -56,10 +57,13 @@ def encoded(task: FineTuneTask, model: DiffusionModel, advance: Advance) -> Enco
         )
     store, key = Store(task.store), encoded_key(task)
     if store.find(key) is None:
-        tensors = _encode(task, model, store, advance)
-        with store.create(key) as folder:
-            save_file(tensors, folder / _FILE)
-    tensors = load_file(store.require(key) / _FILE, device=task.device)
+        with store.alone(key):
+            if store.find(key) is None:
+                with Journal(store.root).telling("encoded training pictures", key):
+                    tensors = _encode(task, model, store, advance)
+                    with store.create(key) as folder:
+                        save_file(tensors, folder / _FILE)
+    tensors = {name: tensor.to(task.device) for name, tensor in load(store.read(key, _FILE)).items()}
     return Encoded(
         latents=tensors["latents"],
         captions=Context(states=tensors["states"], pooled=tensors.get("pooled"), pixels=model.pixels),
@@ -83,10 +87,7 @@ def encoded_key(task: FineTuneTask) -> str:
 
 def _encode(task: FineTuneTask, model: DiffusionModel, store: Store, advance: Advance) -> dict[str, Tensor]:
     pictures = torch.cat(
-        [
-            load_file(store.require(key) / "pictures.safetensors")["pixels"][list(rows)]
-            for key, rows in task.data.parts
-        ]
+        [load(store.read(key, "pictures.safetensors"))["pixels"][list(rows)] for key, rows in task.data.parts]
     )
     sides = [_latents(model, side, advance) for side in (pictures, pictures.flip(-1))]
     distinct = list(dict.fromkeys(task.data.captions))

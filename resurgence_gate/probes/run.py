@@ -8,10 +8,11 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from resurgence_gate.errors import ResourceError
+from resurgence_gate.errors import LostArtefact
 from resurgence_gate.execution.interface import Advance, Progress
 from resurgence_gate.probes.interface import FineTuneTask, Probed
 from resurgence_gate.store.folder import Store
+from resurgence_gate.store.journal import Journal
 from resurgence_gate.store.keys import content_key
 from resurgence_gate.store.manifest import damage
 from resurgence_gate.store.versions import made_with
@@ -49,19 +50,21 @@ def fine_tune(task: FineTuneTask, progress: Progress) -> Probed:
             _train(task, scratch, advance)
         else:
             advance(steps)
-    return _read(task, store.require(key))
+    return _read(task, store)
 
 
 def _train(task: FineTuneTask, scratch: Path, advance: Advance) -> None:
     from resurgence_gate.probes.fine_tune import train  # heavy: only when there is work
 
-    train(task, scratch, advance)
-    if (reason := damage(scratch)) is not None:
-        raise ResourceError(f"{scratch}: {reason}; the same command trains probe {task.probe.name} again")
-    with Store(task.store).create(task_key(task)) as fresh:
-        for dose in task.probe.doses:
-            for name in (f"dose-{dose}.safetensors", f"dose-{dose}.json"):
-                _put(scratch / name, fresh / name)
+    key = task_key(task)
+    with Journal(task.store).telling(f"probe {task.probe.name} of {task.checkpoint.ref}", key):
+        train(task, scratch, advance)
+        if (reason := damage(scratch)) is not None:
+            raise LostArtefact(f"{scratch}: {reason}; the same command trains probe {task.probe.name} again")
+        with Store(task.store).create(key) as fresh:
+            for dose in task.probe.doses:
+                for name in (f"dose-{dose}.safetensors", f"dose-{dose}.json"):
+                    _put(scratch / name, fresh / name)
 
 
 def _put(file: Path, place: Path) -> None:
@@ -72,11 +75,11 @@ def _put(file: Path, place: Path) -> None:
         shutil.copyfile(file, place)
 
 
-def _read(task: FineTuneTask, folder: Path) -> Probed:
-    checkpoints, health = [], []
+def _read(task: FineTuneTask, store: Store) -> Probed:
+    checkpoints, health, key = [], [], task_key(task)
     for dose in task.probe.doses:
-        file = folder / f"dose-{dose}.safetensors"
-        record = json.loads((folder / f"dose-{dose}.json").read_text())
+        file = store.require(key) / f"dose-{dose}.safetensors"
+        record = json.loads(store.read(key, f"dose-{dose}.json"))
         losses = {k: tuple(record["health"][k]) for k in ("loss_before", "loss_after")}
         health.append(ProbeHealth(**record["health"] | losses))
         checkpoints.append((dose, _probed_checkpoint(task, dose, file, record["sha256"])))

@@ -3,14 +3,19 @@
 <root>/<key[:2]>/<key>/     a finished artefact: safetensors, JSON, PNG and their manifest; whole means done
 <root>/partial/<token>/     one being written: `lock`, and `files/` that will be renamed into place
 <root>/scratch/<key>/       resumable state of one not finished, kept across kills
-<root>/scratch/<key>.lock   held by the process that works there
+<root>/scratch/<key>.lock   held by the process that works at it
+<root>/running/<token>.lock held by a check, whose artefacts are not pruned
+<root>/layout.json          the version of all this
+<root>/journal.jsonl        what was begun and finished, for people
 
 What is damaged (a bad disk, a copy that stopped half way, an edited file) is noticed by its SHA-256, dropped, and
-computed again. A forger with write access is not noticed: he can write a manifest that fits.
+computed again: `find` looks before it is believed, and `read` at the very bytes that are used. A forger with write
+access is not noticed: he can write a manifest that fits.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -23,7 +28,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from pathlib import Path
 
-from resurgence_gate.errors import ResourceError, UsageError
+from resurgence_gate.errors import LostArtefact, UsageError
 from resurgence_gate.store.disk import (
     FULL,
     closed,
@@ -34,8 +39,9 @@ from resurgence_gate.store.disk import (
     sync_one,
     try_writing,
 )
+from resurgence_gate.store.layout import mark_layout, require_layout
 from resurgence_gate.store.lock import held, try_lock
-from resurgence_gate.store.manifest import damage, is_whole, remember_whole, seal
+from resurgence_gate.store.manifest import damage, forget_whole, is_whole, read_manifest, remember_whole, seal
 
 _LOG = logging.getLogger(__name__)  # without a handler Python shows warnings on stderr, as they are
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -52,6 +58,7 @@ class Store:
         """Raise UsageError now, and not after an hour of work, where nothing can be kept; ResourceError if full."""
         try:
             try_writing(self.root)
+            mark_layout(self.root)
             _remove(*self._new_partial())
         except OSError as error:
             raise (full(self.root) if error.errno in FULL else closed(self.root, error)) from error
@@ -60,6 +67,7 @@ class Store:
         """The finished artefact, if there is one and it is as it was written; a damaged one is dropped."""
         place = self._place(key)
         with explained(self.root):
+            require_layout(self.root)
             if is_whole(place) or (os.path.lexists(place) and not self._drop(place)):
                 _note_use(place)
                 return place
@@ -74,13 +82,48 @@ class Store:
             self._take_away(self._place(key))
 
     def require(self, key: str) -> Path:
-        """The finished artefact that was there a moment ago. Raises ResourceError if it is not any more."""
+        """The finished artefact that was there a moment ago. Raises LostArtefact if it is not any more."""
         found = self.find(key)
         if found is None:
-            raise ResourceError(
-                f"{self._place(key)}: it was there, and is gone or damaged; the same command computes it again"
-            )
+            raise self._lost(key)
         return found
+
+    def read(self, key: str, name: str) -> bytes:
+        """The content of a file of the finished artefact: the very bytes whose digest is the one in the manifest.
+
+        Raises LostArtefact if there are no such bytes; `find` then drops what is there.
+        """
+        place = self.require(key)
+        try:
+            content = (place / name).read_bytes()
+        except FileNotFoundError:
+            content = b""
+        if (read_manifest(place) or {}).get(name) != hashlib.sha256(content).hexdigest():
+            forget_whole(place)
+            raise self._lost(key)
+        return content
+
+    @contextmanager
+    def alone(self, key: str, waiting: AbstractContextManager[object] | None = None) -> Iterator[None]:
+        """For one process at a time, that others do not compute the same beside it; `waiting` is entered meanwhile.
+
+        Whoever has waited looks again at what is finished. Raises UsageError where the store may not be written.
+        """
+        with ExitStack() as stack:
+            with explained(self.root):
+                lock = self.root / "scratch" / f"{_checked(key)}.lock"
+                stack.enter_context(held(lock, waiting or nullcontext()))
+            yield
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While this runs, nobody prunes what is asked for in the store."""
+        with ExitStack() as stack:
+            with explained(self.root):
+                mark_layout(self.root)
+                claim = self.root / "running" / f"{secrets.token_hex(8)}.lock"
+                stack.enter_context(held(claim, nullcontext()))
+            yield
 
     @contextmanager
     def create(self, key: str) -> Iterator[Path]:
@@ -91,6 +134,7 @@ class Store:
         """
         place = self._place(key)
         with explained(self.root):
+            mark_layout(self.root)
             self._sweep()
             partial, lock = self._new_partial()
         try:
@@ -116,6 +160,7 @@ class Store:
         folder = self.root / "scratch" / _checked(key)
         with ExitStack() as stack:
             with explained(self.root):
+                mark_layout(self.root)
                 stack.enter_context(held(folder.with_suffix(".lock"), waiting or nullcontext()))
                 folder.mkdir(exist_ok=True)
             try:
@@ -148,6 +193,11 @@ class Store:
             else:
                 gone.unlink()
 
+    def _lost(self, key: str) -> LostArtefact:
+        return LostArtefact(
+            f"{self._place(key)}: it was there, and is gone or damaged; the same command computes it again"
+        )
+
     def _place(self, key: str) -> Path:
         return self.root / _checked(key)[:2] / key
 
@@ -176,6 +226,11 @@ class Store:
                 continue  # gone in the meantime, or another user's
             if lock is not None:
                 _remove(partial, lock)
+        for claim in (self.root / "running").glob("*.lock"):
+            with suppress(OSError):
+                if (lock := try_lock(claim)) is not None:
+                    claim.unlink()
+                    os.close(lock)
 
 
 def default_store(root: Path | None = None) -> Store:

@@ -16,6 +16,8 @@ from pathlib import Path
 from resurgence_gate.errors import UsageError
 from resurgence_gate.store.disk import explained, why_not
 from resurgence_gate.store.folder import Store
+from resurgence_gate.store.layout import FILE as LAYOUT_FILE
+from resurgence_gate.store.layout import require_layout
 from resurgence_gate.store.lock import is_held, try_lock
 from resurgence_gate.store.manifest import damage
 
@@ -36,7 +38,7 @@ _KINDS = {
     "chosen.json": "data set choices",
 }
 _KEY, _TOKEN = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{16}")
-_FILES = {"journal.jsonl"}
+_FILES = {"journal.jsonl", LAYOUT_FILE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,7 @@ def take_inventory(store: Store) -> tuple[Item, ...]:
     """
     if not os.path.lexists(store.root):
         return ()
+    require_layout(store.root)
     try:
         found = list(_items(store.root))
     except OSError as error:
@@ -90,16 +93,27 @@ def find_damage(items: Iterable[Item], advance: Callable[[int], None]) -> Iterat
         advance(1)
 
 
-def in_use(items: Sequence[Item], now: float) -> frozenset[Path]:
+def in_use(store: Store, items: Sequence[Item], now: float) -> frozenset[Path]:
     """The paths of what a running check holds, or may go on to read.
 
-    A check locks what it makes and not what it reads: while any lock in the store is held, what was used within a
-    day counts as being read.
+    A check locks what it makes and not what it reads: while one runs, what was used within a day, or since it began,
+    counts as being read.
     """
     held = {item.path for item in items if is_held(item.lock)}
-    if held:
-        held |= {item.path for item in items if now - item.used < DAY}
+    begun = list(_running_since(store.root))
+    if held or begun:
+        since = min([now - DAY, *begun])
+        held |= {item.path for item in items if item.used > since}
     return frozenset(held)
+
+
+def _running_since(root: Path) -> Iterator[float]:
+    """When each check that runs now began [seconds since 1970]."""
+    for claim in (root / "running").glob("*.lock"):
+        with suppress(FileNotFoundError):  # it ends just now
+            begun = claim.stat().st_mtime
+            if is_held(claim):
+                yield begun
 
 
 def to_prune(
@@ -128,11 +142,18 @@ def remove(store: Store, item: Item) -> bool:
     """Remove it for good, unless a process holds it; whether it is gone. Raises UsageError where it may not be."""
     with explained(store.root):
         if item.finished:
-            if is_held(item.lock):
+            if is_held(item.lock) or _used_since(item):
                 return False
             store.remove(item.path.name)
             return True
         return _remove_unfinished(item)
+
+
+def _used_since(item: Item) -> bool:
+    """Whether a check has asked for it after the inventory was taken."""
+    with suppress(FileNotFoundError):
+        return item.path.stat().st_mtime > item.used
+    return False
 
 
 def _remove_unfinished(item: Item) -> bool:
@@ -158,8 +179,10 @@ def _items(root: Path) -> Iterator[Item]:
 
 
 def _places(root: Path) -> Iterator[tuple[Path, str]]:
-    for place in _own(root, re.compile("partial|scratch|[0-9a-f]{2}"), root):
+    for place in _own(root, re.compile("partial|scratch|running|downloads|[0-9a-f]{2}"), root):
         match place.name:
+            case "running" | "downloads":  # claims, and files of detectors: neither is a result
+                pass
             case "partial":
                 yield from ((path, HALF_WRITTEN) for path in _own(place, _TOKEN, root))
             case "scratch":

@@ -52,7 +52,7 @@ def read_manifest(folder: Path) -> dict[str, str] | None:
 def damage(folder: Path) -> str | None:
     """What in `folder` is not as its manifest says; None if all is."""
     sums = read_manifest(folder)
-    if sums is None:
+    if not sums:
         return f"{MANIFEST} is missing or damaged"
     for name, expected in sums.items():
         try:
@@ -75,6 +75,11 @@ def is_whole(folder: Path) -> bool:
         return False
     _known_whole[folder] = signature
     return True
+
+
+def forget_whole(folder: Path) -> None:
+    """Let `is_whole` hash again: something in `folder` is not what it was, whatever sizes and times say."""
+    _known_whole.pop(folder, None)
 
 
 def remember_whole(folder: Path) -> None:

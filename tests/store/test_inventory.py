@@ -264,20 +264,58 @@ def test_a_lock_keeps_what_it_guards_and_what_was_used_lately(store: Store) -> N
     for key in (A, B):
         os.utime(make(store, key), (now - old, now - old))
     make(store, C)
-    assert in_use(take_inventory(store), now) == frozenset()
+    assert in_use(store, take_inventory(store), now) == frozenset()
     (store.root / "scratch").mkdir(exist_ok=True)
     lock = try_lock(store.root / "scratch" / f"{A}.lock")
     assert lock is not None
     items = take_inventory(store)
-    assert {path.name for path in in_use(items, now)} == {A, C}
+    assert {path.name for path in in_use(store, items, now)} == {A, C}
     by_name = {item.path.name: item for item in items}
     assert remove(store, by_name[A]) is False
     assert remove(store, by_name[B]) is True
     os.close(lock)
     assert names(take_inventory(store)) == [A, C]
-    assert in_use(take_inventory(store), now) == frozenset()  # a lock file without a holder holds nothing
+    assert (
+        in_use(store, take_inventory(store), now) == frozenset()
+    )  # a lock file without a holder holds nothing
     assert remove(store, by_name[A]) is True
     assert names(take_inventory(store)) == [C]
+
+
+def test_what_a_running_check_may_read_stays_also_after_a_day(store: Store) -> None:
+    """It began two days ago, found A, and is at B; C was not asked for since long before."""
+    now = time.time()
+    for key, days in ((A, 2.5), (B, 0), (C, 4)):
+        os.utime(make(store, key), (now - days * DAY,) * 2)
+    assert in_use(store, take_inventory(store), now) == frozenset()
+    with store.in_use():
+        (claim,) = store.root.glob("running/*")
+        assert {path.name for path in in_use(store, take_inventory(store), now)} == {B}
+        os.utime(claim, (now - 3 * DAY,) * 2)
+        assert {path.name for path in in_use(store, take_inventory(store), now)} == {A, B}
+    assert in_use(store, take_inventory(store), now) == frozenset()
+
+
+def test_what_is_found_after_the_inventory_stays(store: Store) -> None:
+    os.utime(make(store, A), (LONG_AGO, LONG_AGO))
+    (found,) = take_inventory(store)
+    assert store.find(A) is not None
+    assert remove(store, found) is False
+    assert store.find(A) is not None
+
+
+def test_a_store_of_another_version_is_not_looked_after(store: Store) -> None:
+    make(store, A)
+    (store.root / "layout.json").write_text('{"layout": 99}')
+    with pytest.raises(UsageError, match=r"newer version .*layout 99"):
+        take_inventory(store)
+
+
+def test_downloads_of_detectors_are_no_results(store: Store) -> None:
+    make(store, A)
+    (store.root / "downloads").mkdir()
+    (store.root / "downloads" / f"{B}.onnx").touch()
+    assert names(take_inventory(store)) == [A]
 
 
 def test_work_in_progress_of_another_process_stays(store: Store) -> None:
@@ -293,15 +331,15 @@ def test_work_in_progress_of_another_process_stays(store: Store) -> None:
         assert worker.stdout.readline() == "ready\n"
         items = take_inventory(store)
         assert {found.kind for found in items} == {UNFINISHED, HALF_WRITTEN}
-        assert in_use(items, time.time() + 9 * DAY) == {found.path for found in items}
+        assert in_use(store, items, time.time() + 9 * DAY) == {found.path for found in items}
         before = tree(store.root)
         assert [remove(store, found) for found in items] == [False, False]
         assert tree(store.root) == before
         worker.communicate("")
-    assert in_use(items, time.time()) == frozenset()
+    assert in_use(store, items, time.time()) == frozenset()
     assert [remove(store, found) for found in items] == [True, True]
     assert take_inventory(store) == ()
-    assert tree(store.root) == ["partial", "scratch"]
+    assert tree(store.root) == ["layout.json", "partial", "scratch"]
 
 
 def test_removing_takes_one_and_leaves_no_trace(store: Store) -> None:
@@ -317,7 +355,7 @@ def test_removing_takes_one_and_leaves_no_trace(store: Store) -> None:
     assert store.find(A) is None
     assert store.find(B) == whole
     assert sorted(p for p in tree(store.root) if not p.startswith(B[:2])) == sorted(
-        {A[:2], "partial", "scratch"} - {B[:2]}
+        {A[:2], "partial", "scratch", "layout.json"} - {B[:2]}
     )
 
 

@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +19,12 @@ from typing import Any
 
 import pytest
 
-from resurgence_gate.errors import ResourceError, UsageError
+from resurgence_gate.errors import LostArtefact, ResourceError, UsageError
 from resurgence_gate.store import Journal, Store, content_key, default_store
 from resurgence_gate.store import folder as folder_module
 from resurgence_gate.store import lock as lock_module
+from resurgence_gate.store.again import again_where_lost
+from resurgence_gate.store.layout import LAYOUT
 from resurgence_gate.store.manifest import _known_whole
 
 KEY = content_key({"artefact": 1})
@@ -34,7 +37,9 @@ def store(tmp_path: Path) -> Store:
 
 
 def everything_under(store: Store) -> list[str]:
-    return sorted(path.relative_to(store.root).as_posix() for path in store.root.rglob("*") if path.is_file())
+    """But for the mark of the layout."""
+    files = (path.relative_to(store.root).as_posix() for path in store.root.rglob("*") if path.is_file())
+    return sorted(set(files) - {"layout.json"})
 
 
 def write(store: Store, key: str, text: str) -> None:
@@ -312,6 +317,170 @@ def test_the_journal_only_grows(tmp_path: Path) -> None:
         {"time": "2026-01-02T00:00:00+00:00", "event": "started", "stage": "before", "key": None},
         {"time": "2026-01-02T00:00:00+00:00", "event": "finished", "stage": "before", "key": KEY},
     ]
+
+
+def test_a_journal_whose_last_line_was_cut_off_stays_readable(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.file.write_bytes(b'{"time": "2026-01-02T00:00:00+00:00", "ev')
+    with journal.telling("pictures of x", KEY):
+        pass
+    _, *lines = journal.file.read_text().splitlines()
+    told = [json.loads(line) for line in lines]
+    assert [(line["event"], line["stage"], line["key"]) for line in told] == [
+        ("begun", "pictures of x", KEY),
+        ("finished", "pictures of x", KEY),
+    ]
+
+
+def test_what_ends_by_an_exception_is_begun_and_not_finished(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Journal(tmp_path).telling("x", KEY):
+        raise KeyboardInterrupt
+    (line,) = Journal(tmp_path).file.read_text().splitlines()
+    assert json.loads(line)["event"] == "begun"
+
+
+def test_what_is_read_is_what_was_written(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where sizes and times say nothing: a flipped bit on the disk, in the process that has just looked."""
+    write(store, KEY, "whole")
+    assert store.read(KEY, "deep/a.json") == b"whole"
+    file = store.require(KEY) / "deep" / "a.json"
+    stat = file.stat()
+    file.write_text("whale")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(LostArtefact, match="gone or damaged"):
+        store.read(KEY, "deep/a.json")
+    assert "dropped" not in caplog.text
+    assert store.find(KEY) is None
+    assert "deep/a.json is damaged; it is dropped and computed again" in caplog.text
+    write(store, KEY, "whole")
+    assert store.read(KEY, "deep/a.json") == b"whole"
+
+
+@pytest.mark.parametrize("name", ["deep/b.json", "manifest.json"])
+def test_what_the_manifest_does_not_name_is_not_read(store: Store, name: str) -> None:
+    write(store, KEY, "whole")
+    (store.require(KEY) / "deep" / "b.json").write_text("put there by hand")
+    with pytest.raises(LostArtefact):
+        store.read(KEY, name)
+
+
+def test_an_artefact_of_nothing_is_damaged(store: Store) -> None:
+    write(store, KEY, "whole")
+    (store.require(KEY) / "manifest.json").write_text('{"files": {}}')
+    _known_whole.clear()
+    assert store.find(KEY) is None
+
+
+def test_every_flipped_byte_of_an_artefact_is_noticed(store: Store) -> None:
+    """Content and manifest, byte by byte: what is found is what was written, or nothing."""
+    write(store, KEY, "whole")
+    place = store.require(KEY)
+    kept = shutil.copytree(place, store.root.parent / "kept")
+    files = {path: path.read_bytes() for path in (place / "deep" / "a.json", place / "manifest.json")}
+    for path, content in files.items():
+        for i in range(len(content)):
+            path.write_bytes(content[:i] + bytes([content[i] ^ 1]) + content[i + 1 :])
+            _known_whole.clear()
+            if store.find(KEY) is None:  # dropped
+                shutil.copytree(kept, place)
+            assert store.read(KEY, "deep/a.json") == b"whole"
+            path.write_bytes(content)
+
+
+def test_a_walk_that_loses_an_artefact_is_taken_again(caplog: pytest.LogCaptureFixture) -> None:
+    left = [2]
+
+    def walk() -> str:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise LostArtefact("/store/ab: it was there, and is gone; the same command computes it again")
+        return "report"
+
+    assert again_where_lost(walk) == "report"
+    assert (
+        caplog.messages
+        == ["/store/ab: it was there, and is gone; the same command computes it again; doing so now"] * 2
+    )
+    left[0] = 3
+    with pytest.raises(LostArtefact):
+        again_where_lost(walk)
+
+
+def test_a_store_is_marked_when_it_is_first_written_to(store: Store) -> None:
+    assert store.find(KEY) is None
+    assert not store.root.exists()
+    write(store, KEY, "1")
+    assert json.loads((store.root / "layout.json").read_text()) == {"layout": LAYOUT}
+
+
+@pytest.mark.parametrize(("layout", "whose"), [(LAYOUT + 1, "a newer"), (LAYOUT - 1, "an older")])
+def test_a_store_of_another_version_is_not_misread(store: Store, layout: int, whose: str) -> None:
+    write(store, KEY, "1")
+    (store.root / "layout.json").write_text(json.dumps({"layout": layout, "and": "more"}))
+    before = {path: path.stat().st_mtime_ns for path in store.root.rglob("*")}
+    uses: tuple[Callable[[], Any], ...] = (
+        store.require_writable,
+        lambda: store.find(KEY),
+        lambda: store.read(KEY, "deep/a.json"),
+        lambda: write(store, OTHER, "2"),
+        lambda: store.scratch(OTHER).__enter__(),
+        lambda: store.in_use().__enter__(),
+    )
+    for use in uses:
+        with pytest.raises(UsageError, match=rf"of {whose} version .*layout {layout}.*--store"):
+            use()
+    assert {path: path.stat().st_mtime_ns for path in store.root.rglob("*")} == before
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"layout": "1"}', '{"layout": true}', "\x00" * 16])
+def test_a_damaged_mark_is_written_anew(store: Store, content: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Every artefact has a manifest of its own: nothing that is damaged is believed for want of a mark."""
+    write(store, KEY, "1")
+    (store.root / "layout.json").write_text(content)
+    store.require_writable()
+    assert "layout.json: damaged; it is written anew" in caplog.text
+    assert store.read(KEY, "deep/a.json") == b"1"
+    assert json.loads((store.root / "layout.json").read_text()) == {"layout": LAYOUT}
+
+
+LONE = """
+import sys
+from pathlib import Path
+from resurgence_gate.store import Store
+with Store(Path(sys.argv[1])).alone(sys.argv[2]), Store(Path(sys.argv[1])).in_use():
+    print("holding", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_one_process_is_alone_until_it_is_killed(store: Store) -> None:
+    entered = []
+
+    @contextmanager
+    def waiting() -> Iterator[None]:
+        entered.append("waiting")
+        holder.send_signal(signal.SIGKILL)
+        yield
+
+    command = [sys.executable, "-c", LONE, str(store.root), KEY]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "holding\n"
+        with store.alone(KEY, waiting()):
+            assert entered == ["waiting"]
+    with store.alone(KEY, waiting()):
+        pass
+    assert entered == ["waiting"]
+    assert len(list(store.root.glob("running/*"))) == 1
+    write(store, OTHER, "1")  # sweeps what the dead have left
+    assert list(store.root.glob("running/*")) == []
+
+
+def test_a_claim_ends_with_its_block(store: Store) -> None:
+    with store.in_use(), store.in_use():
+        write(store, KEY, "1")
+        assert len(list(store.root.glob("running/*"))) == 2
+    assert list(store.root.glob("running/*")) == []
 
 
 def test_the_store_needs_no_torch() -> None:
