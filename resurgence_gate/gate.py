@@ -13,6 +13,7 @@ from resurgence_gate import __version__
 from resurgence_gate.checkpoints.ref import parse_ref
 from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.data.store_pictures import store_captioned
+from resurgence_gate.data.used import benign_sources, prompt_sources
 from resurgence_gate.decision.curves import dose_curves
 from resurgence_gate.decision.resurgence import measure_resurgence
 from resurgence_gate.decision.verdict import decide
@@ -82,6 +83,10 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     alarms = observe_alarms("false alarms", reference, draws, instrument, bench)
     before = observe("before", suspect, draws, instrument, bench)
     data, contamination = prepare_benign(reference, policy, instrument, bench)
+    sources = (
+        *prompt_sources(policy),
+        *benign_sources(policy, derived_seed(policy.seed, "benign"), bench.store),
+    )
     probed = fine_tune_lines(policy.lines, suspect, data, policy, bench)
     after = {
         Arm(probe=p.probe, dose=dose, replicate=p.replicate): observe(
@@ -107,7 +112,7 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
         suspect=model_used(suspect),
         reference=model_used(reference),
         detectors=detectors_used(instrument),
-        sources=(),
+        sources=sources,
         draws=draws,
         looks=tuple(arm_looks(arm, look) for arm, look in looks.items()),
         pictures=(),

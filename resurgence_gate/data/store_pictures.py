@@ -38,6 +38,16 @@ def store_captioned(
     return rows, [caption for _, caption in known]
 
 
+def chosen_pictures(
+    spec: BenignFolder | BenignDataset, policy_folder: Path | None, seed: int, store: Store
+) -> list[Identity]:
+    """(SHA-256, caption) of each picture that `store_captioned` gives, in its order. Raises UsageError and HubError."""
+    known = _remembered(spec, seed, store)
+    if known is None:
+        known = [(source.sha256, source.caption) for source in choose(spec, policy_folder, seed)]
+    return known
+
+
 def _keys(chosen: Sequence[Identity], size: int) -> list[str]:
     """The key of every chunk. Captions are no part of it: they change no pixel."""
     return [

@@ -45,7 +45,7 @@ def _parse(text: str, where: str, path: Path | None) -> tuple[Policy, Document]:
         raise PolicyError(f"{where}: is empty; `resurgence-gate policy init FILE` writes one to start from")
     if not isinstance(document.data, dict):
         raise PolicyError(f"{where}:{document.mark(())}: a policy has sections, such as `erased:`")
-    write_out(document)
+    lists = write_out(document)
     folder = None if path is None else Path(os.path.abspath(path.parent))  # noqa: PTH100  keeps links
     if folder is not None:
         anchored(document.data, folder)
@@ -55,7 +55,7 @@ def _parse(text: str, where: str, path: Path | None) -> tuple[Policy, Document]:
     found = {*document.problems, *located}
     if policy is None or found:
         raise PolicyError("\n".join(messages(found, where)))
-    places = {"folder": folder, "written": dict(_thresholds(document, where))}
+    places = {"folder": folder, "written": dict(_thresholds(document, where)), "lists": lists}
     return policy.model_copy(update=places), document
 
 

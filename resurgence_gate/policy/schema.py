@@ -508,6 +508,8 @@ class Policy(Strict):
     folder: SkipJsonSchema[Path | None] = Field(default=None, exclude=True)
     # Where each threshold stands, file:line:column; of its file, too.
     written: SkipJsonSchema[dict[str, str]] = Field(default_factory=dict, exclude=True)
+    # Where a list was given by its name, such as erased.concepts: celebrities/erase-5; of its file, too.
+    lists: SkipJsonSchema[dict[str, str]] = Field(default_factory=dict, exclude=True)
     reference: Name  # the model before erasure, as a reference string
     seed: Annotated[int, Field(ge=0)]
     sampler: Sampler

@@ -31,33 +31,42 @@ def named_lists() -> dict[str, tuple[str, ...]]:
     }
 
 
-def write_out(document: Document) -> None:
-    """Replace the short forms in place; a name that is unknown becomes one of the document's problems."""
-    for loc in _CONCEPT_LISTS:
-        _write_out_list(document, loc)
+def write_out(document: Document) -> dict[str, str]:
+    """Replace the short forms in place; a name that is unknown becomes one of the document's problems.
+
+    Gives what named lists stood where: {"erased.concepts": "celebrities/erase-5"}.
+    """
+    lists = {
+        ".".join(map(str, loc)): name
+        for loc in _CONCEPT_LISTS
+        if (name := _write_out_list(document, loc)) is not None
+    }
     for loc, fine_tune in _fine_tunes(document.data):
         if "recipe" in fine_tune:
             _write_out_recipe(document, loc, fine_tune)
+    return lists
 
 
-def _write_out_list(document: Document, loc: Loc) -> None:
+def _write_out_list(document: Document, loc: Loc) -> str | None:
+    """The name of the list that stood there and was written out, if one did."""
     *sections, key = map(str, loc)
     section = document.data
     for below in sections:
         section = section.get(below) if isinstance(section, dict) else None
     if not isinstance(section, dict) or not isinstance(name := section.get(key), str):
-        return
+        return None
     if name in (lists := named_lists()):
         section[key] = list(lists[name])
         place = document.mark(loc)
         document.values.update({(*loc, i): place for i in range(len(lists[name]))})
-        return
+        return name
     if "/" in name:
         message = f'there is no list "{name}"{or_else(name, lists)}; known: {", ".join(lists)}'
     else:
         such_as = f"such as [{name}], or the name of one, such as {next(iter(lists))}"
         message = f'"{name}" is a word; write a list, {such_as}'
     document.problems.append((document.mark(loc), loc, message))
+    return None
 
 
 def _write_out_recipe(document: Document, loc: Loc, fine_tune: dict[str, Any]) -> None:

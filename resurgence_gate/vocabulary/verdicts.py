@@ -270,12 +270,12 @@ class ModelUsed:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceUsed:
-    """Where prompts or benign pictures came from, if not from the policy itself or the reference."""
+    """Where concepts, prompts or benign pictures came from, if not from the policy itself or the reference."""
 
-    what: str  # "prompts" or "benign pictures"
-    name: str
+    what: str  # such as "list of erased.concepts", "erased prompts" or "benign pictures"
+    name: str  # of the list, table, folder or data set, as the policy says it
     revision: str | None  # commit
-    sha256: str
+    sha256: str  # over the concepts, rows or captioned pictures that were taken
 
 
 @dataclass(frozen=True, kw_only=True)

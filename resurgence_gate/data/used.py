@@ -1,0 +1,54 @@
+"""What a check took from outside of its policy and its reference: where from, at which revision, and its SHA-256."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from resurgence_gate.data.rows import read_rows
+from resurgence_gate.data.store_pictures import chosen_pictures
+from resurgence_gate.policy.schema import BenignDataset, BenignFolder, GeneratedBenign, Policy
+from resurgence_gate.policy.shorthand import named_lists
+from resurgence_gate.store.folder import Store
+from resurgence_gate.store.keys import content_key
+from resurgence_gate.vocabulary import SourceUsed
+
+
+def prompt_sources(policy: Policy) -> tuple[SourceUsed, ...]:
+    """The named lists of the policy, then its prompt sets, read again. Raises UsageError and HubError."""
+    return (*_named_lists(policy), *_prompt_sets(policy))
+
+
+def benign_sources(policy: Policy, seed: int, store: Store) -> tuple[SourceUsed, ...]:
+    """The image folder or Hub data set of the benign pictures, with the SHA-256 over those that `seed` chooses.
+
+    None for pictures that the reference makes. Raises UsageError and HubError.
+    """
+    match policy.benign:
+        case GeneratedBenign():
+            return ()
+        case BenignFolder(path=name):
+            revision = None
+        case BenignDataset(dataset=name, revision=revision):
+            pass
+    chosen = chosen_pictures(policy.benign, policy.folder, seed, store)
+    digest = content_key({"kind": "captioned pictures", "pictures": chosen})
+    return (SourceUsed(what="benign pictures", name=name, revision=revision, sha256=digest),)
+
+
+def _named_lists(policy: Policy) -> Iterator[SourceUsed]:
+    """A list comes with the package, whose version the report tells; its digest says whether it was changed since."""
+    for where, name in policy.lists.items():
+        digest = content_key({"kind": "concepts", "concepts": named_lists()[name]})
+        yield SourceUsed(what=f"list of {where}", name=name, revision=None, sha256=digest)
+
+
+def _prompt_sets(policy: Policy) -> Iterator[SourceUsed]:
+    asked = {"erased": policy.erased, "retained": policy.retained, "benign": policy.benign}
+    for group, section in asked.items():
+        prompt_set = None if isinstance(section, BenignFolder | BenignDataset) else section.prompt_set
+        if prompt_set is None:
+            continue
+        rows = read_rows(prompt_set, policy.folder)
+        yield SourceUsed(
+            what=f"{group} prompts", name=prompt_set.source, revision=rows.commit, sha256=rows.digest
+        )
