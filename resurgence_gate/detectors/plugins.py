@@ -8,7 +8,6 @@ A package names a `DetectorPlugin` in its pyproject.toml:
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GROUP = "resurgence_gate.detectors"
+_LONGEST = 200  # signs of an answer that a message quotes
 
 
 class DetectorPlugin(Protocol):
@@ -136,10 +136,14 @@ class Watched:
             raise self._failure(f"raised {type(error).__name__}: {error}") from error
         if len(looks) != len(pictures):
             raise self._failure(f"gave {len(looks)} answers for {len(pictures)} pictures")
-        wrong = next((look for look in looks if not _is_sound(look)), None)
-        if wrong is not None:
-            raise self._failure(f"answered {wrong!r}, which is no Look with a score from 0 to 1")
-        return looks
+        return [self._plain(look) for look in looks]
+
+    def _plain(self, look: object) -> Look:
+        """The look with plain texts and a plain float. Raises MeasurementError where it is none."""
+        try:
+            return plain_look(look)
+        except ValueError as error:
+            raise self._failure(f"answered {_shown(look)}: {error}") from error
 
     def _failure(self, what: str) -> MeasurementError:
         return MeasurementError(
@@ -181,12 +185,39 @@ def plugin_files(plugin: InstalledPlugin, loaded: Any, options: Mapping[str, Any
     return files
 
 
-def _is_sound(look: object) -> bool:
-    if not isinstance(look, Look) or not isinstance(look.outcome, Outcome):
-        return False
-    if not all(isinstance(text, str | None) for text in (look.seen, look.reason)):
-        return False
-    score = look.score
+def plain_look(look: object) -> Look:
+    """The look, its score a Python float also where numpy or torch made it. Raises ValueError where it is none."""
+    if not isinstance(look, Look):
+        raise ValueError("that is no Look")
+    if not isinstance(look.outcome, Outcome):
+        raise ValueError("its outcome is none of " + ", ".join(f"Outcome.{known.name}" for known in Outcome))
+    for name, text in (("seen", look.seen), ("reason", look.reason)):
+        if not isinstance(text, str | None):
+            raise ValueError(f"its {name} is neither a text nor None")
+    return Look(
+        outcome=look.outcome,
+        score=_plain_score(look),
+        seen=None if look.seen is None else str(look.seen),
+        reason=None if look.reason is None else str(look.reason),
+    )
+
+
+def _plain_score(look: Look) -> float | None:
+    score: Any = look.score
     if score is None:
-        return look.outcome is Outcome.UNDETERMINED
-    return isinstance(score, float | int) and math.isfinite(score) and 0 <= score <= 1
+        if look.outcome is not Outcome.UNDETERMINED:
+            raise ValueError("only a picture that is UNDETERMINED has no score")
+        return None
+    if callable(getattr(score, "item", None)) and getattr(score, "shape", None) == ():
+        score = score.item()  # a scalar of numpy or torch
+    if isinstance(score, bool) or not isinstance(score, float | int):
+        raise ValueError("its score is not one number")
+    if not 0 <= score <= 1:  # NaN is neither
+        raise ValueError("its score is not from 0 to 1")
+    return float(score)
+
+
+def _shown(look: object) -> str:
+    """What was answered, in one short line."""
+    line = " ".join(repr(look).split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."

@@ -552,3 +552,13 @@ def test_finding_it_imports_no_torch(file):
 
 def test_the_licence_of_the_labels_lies_beside_them():
     assert "Mozilla Public License 2.0" in MTCNN_WEIGHTS.with_name("LICENSE-gcd_labels.md").read_text()
+
+
+def test_bfloat16_comes_to_the_same_outcomes(detector):
+    pictures = torch.stack([noise(), astronaut(), mirrored(), torch.zeros_like(noise())])
+    names = [celebrities()[int(p.argmax())] for p in detector.probabilities(pictures[1:3])]
+    asked = [[names[0]] * 4, [names[1]] * 4, ["Tom Cruise"] * 4]
+    plain = [[look.outcome for look in detector.look(pictures, each)] for each in asked]
+    assert {outcome for row in plain for outcome in row} == {PRESENT, ABSENT, UNDETERMINED}
+    with torch.autocast("cpu", torch.bfloat16):
+        assert [[look.outcome for look in detector.look(pictures, each)] for each in asked] == plain

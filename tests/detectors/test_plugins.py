@@ -1,5 +1,6 @@
 """Detectors of other packages: real distributions, thrown away after each test."""
 
+import json
 import sys
 from textwrap import dedent
 
@@ -9,6 +10,7 @@ import torch
 from resurgence_gate.detectors.plugins import installed_plugins
 from resurgence_gate.detectors.registry import locate_detector, open_detector
 from resurgence_gate.errors import MeasurementError, UsageError
+from resurgence_gate.observe import records_of
 from resurgence_gate.policy.schema import Plugin
 from resurgence_gate.vocabulary import Outcome
 
@@ -190,17 +192,41 @@ LOOK = "Look(outcome={}, score={}, seen=None)"
     [
         ("1 / 0", "raised ZeroDivisionError: division by zero"),
         ("[]", "gave 0 answers for 2 pictures"),
-        ("[1, 2]", "answered 1"),
+        ("None", "raised TypeError"),
+        ("[1, 2]", "answered 1: that is no Look"),
+        ("[None, None]", "answered None: that is no Look"),
         (f"[{LOOK.format('Outcome.PRESENT', 0.5)}, {LOOK.format('True', 0.5)}]", "outcome=True"),
         (f"[{LOOK.format('Outcome.PRESENT', 1.5)}] * 2", "score=1.5"),
         (f"[{LOOK.format('Outcome.ABSENT', -0.5)}] * 2", "score=-0.5"),
         (f"[{LOOK.format('Outcome.ABSENT', '1e999 - 1e999')}] * 2", "score=nan"),
         (f"[{LOOK.format('Outcome.ABSENT', None)}] * 2", "score=None"),
+        (
+            f"[{LOOK.format(chr(34) + 'present' + chr(34), 0.5)}] * 2",
+            "its outcome is none of Outcome.PRESENT",
+        ),
+        (f"[{LOOK.format('None', 0.5)}] * 2", "its outcome is none of Outcome.PRESENT"),
+        (f"[{LOOK.format('Outcome.PRESENT', True)}] * 2", "its score is not one number"),
+        (f"[{LOOK.format('Outcome.PRESENT', chr(34) + '0.5' + chr(34))}] * 2", "its score is not one number"),
+        (f"[{LOOK.format('Outcome.PRESENT', 'numpy.bool_(True)')}] * 2", "its score is not one number"),
+        (
+            f"[{LOOK.format('Outcome.PRESENT', 'numpy.float32(numpy.nan)')}] * 2",
+            "its score is not from 0 to 1",
+        ),
+        (
+            f"[{LOOK.format('Outcome.PRESENT', 'torch.tensor(numpy.inf)')}] * 2",
+            "its score is not from 0 to 1",
+        ),
+        (f"[{LOOK.format('Outcome.PRESENT', 'torch.rand(2)')}] * 2", "its score is not one number"),
+        (f"[{LOOK.format('Outcome.UNDETERMINED', 'numpy.nan')}] * 2", "its score is not from 0 to 1"),
+        ("[Look(outcome=Outcome.ABSENT, score=0.1, seen=3)] * 2", "its seen is neither a text nor None"),
+        ("[Look(outcome=Outcome.ABSENT, score=0.1, seen=None, reason=b'x')] * 2", "its reason is neither"),
     ],
 )
 def test_answers_that_are_none_are_not_counted(install, answer, said):
     install(
         f"""
+        import numpy
+        import torch
         from resurgence_gate.detectors.interface import Look
         from resurgence_gate.vocabulary import Outcome
 
@@ -217,6 +243,42 @@ def test_answers_that_are_none_are_not_counted(install, answer, said):
         with pytest.raises(MeasurementError, match=r"'bright' of lab-detectors 1\.2") as raised:
             method(PICTURES, ["sun", "sun"])
         assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        "numpy.float16(0.25)",
+        "numpy.float32(0.25)",
+        "numpy.float64(0.25)",
+        "numpy.array(0.25)",
+        "torch.tensor(0.25)",
+        "torch.tensor(0.25, dtype=torch.bfloat16)",
+        "torch.full((3,), 0.25, requires_grad=True).mean()",
+    ],
+)
+def test_a_score_of_numpy_or_torch_is_a_plain_float(install, score):
+    install(
+        f"""
+        import numpy
+        import torch
+        from resurgence_gate.detectors.interface import Look
+        from resurgence_gate.vocabulary import Outcome
+
+        class D:
+            def look(self, pictures, concepts):
+                return [Look(outcome=Outcome.ABSENT, score={score}, seen=numpy.str_("moon"))] * 2
+            search = look
+
+        def open(*a): return D()
+    """,
+        "{}",
+    )
+    looks = open_detector(locate_detector(spec_of(), ("sun",)), CPU).look(PICTURES, ["sun"] * 2)
+    assert [(type(look.score), look.score) for look in looks] == [(float, 0.25)] * 2
+    assert [(type(look.seen), look.seen) for look in looks] == [(str, "moon")] * 2
+    records = records_of(looks, PICTURES, torch.tensor([True, True]))
+    assert json.loads(json.dumps(records)) == records
 
 
 def test_undetermined_needs_no_score_and_pictures_are_its_own(install):

@@ -383,3 +383,10 @@ def test_a_policy_asks_it_about_erased_concepts_only():
 
 def test_its_kind_says_what_it_does():
     assert "Q16" in kind.SUMMARY
+
+
+def test_bfloat16_comes_to_the_same_outcomes(pictures):
+    plain = [look.outcome for look in opened().search(pictures, UNSAFE)]
+    assert {*plain} == {Outcome.PRESENT, Outcome.ABSENT}
+    with torch.autocast("cpu", torch.bfloat16):
+        assert [look.outcome for look in opened().search(pictures, UNSAFE)] == plain

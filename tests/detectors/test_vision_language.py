@@ -284,3 +284,32 @@ def test_the_template_is_the_models_own(model):
         "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Who?"
     )
     assert model.prompt("Who?").endswith("<|im_start|>assistant\n")
+
+
+def decided(detector, seen, asked):
+    """Let its head say Yes to about half of the pictures and No to the others, in one word."""
+    net = detector.model.model
+    net.generation_config.max_new_tokens = 1
+    states = []
+    hook = net.lm_head.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0][:, -1]))
+    detector.model.answer(seen, asked)
+    hook.remove()
+    h = torch.cat(states)
+    away = torch.linalg.svd(h - h.mean(0))[2][0]  # [hidden], where the pictures differ most
+    away = away - h.mean(0) * (away @ h.mean(0)) / h.mean(0).square().sum()  # so that their signs do
+    weight = torch.zeros_like(net.lm_head.weight)
+    weight[detector.model.yes], weight[detector.model.no] = away, -away
+    net.lm_head.weight = torch.nn.Parameter(weight)
+
+
+def test_bfloat16_comes_to_the_same_outcomes(folder):
+    detector = opened(folder, questions={"who": None})
+    seen, asked = pictures(24), [CONCEPTS[i % 2] for i in range(24)]
+    decided(detector, seen, [detector.whether.replace("{}", concept) for concept in asked])
+    plain = detector.look(seen, asked)
+    sure = [i for i, look in enumerate(plain) if abs(look.score - 0.5) > 0.05]
+    assert len(sure) > 12
+    assert {plain[i].outcome for i in sure} == {Outcome.PRESENT, Outcome.ABSENT}
+    detector.model.model.bfloat16()
+    half = detector.look(seen, asked)
+    assert [half[i].outcome for i in sure] == [plain[i].outcome for i in sure]
