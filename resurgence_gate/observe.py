@@ -66,13 +66,18 @@ class Instrument:
 
 def instrument_of(policy: Policy) -> Instrument:
     """The policy's sampler and detectors, found and hashed. Raises UsageError and HubError."""
-    detector = locate_detector(policy.detector, _to_be_named(policy, policy.detector, policy.erased))
+    synonyms = {**policy.erased.synonyms, **policy.retained.synonyms}
+    detector = locate_detector(
+        policy.detector, _to_be_named(policy, policy.detector, policy.erased), synonyms
+    )
     own = policy.retained.detector
     return Instrument(
         sampler=policy.sampler,
         erased=policy.erased.concepts,
         detector=detector,
-        witness=locate_detector(own, _to_be_named(policy, own, policy.retained)) if own else detector,
+        witness=locate_detector(own, _to_be_named(policy, own, policy.retained), synonyms)
+        if own
+        else detector,
     )
 
 

@@ -27,12 +27,14 @@ class PromptRow:
 class PromptRows:
     """Every row that meets the conditions, in order.
 
-    `digest` is the SHA-256 over them; `commit` that of the Hub data set they are from.
+    `digest` is the SHA-256 over them; `commit` that of the Hub data set they are from. `left_out` are the places of
+    rows that met the conditions and whose prompt is empty.
     """
 
     rows: tuple[PromptRow, ...]
     digest: str
     commit: str | None
+    left_out: tuple[str, ...] = ()
 
 
 def read_rows(prompt_set: PromptSet, folder: Path | None, *, at_least: int = 1) -> PromptRows:
@@ -45,18 +47,25 @@ def read_rows(prompt_set: PromptSet, folder: Path | None, *, at_least: int = 1) 
     table.require(prompt_set.column)
     if prompt_set.seed_column is not None:
         table.require(prompt_set.seed_column)
-    chosen = rows_meeting(table, prompt_set.where)
+    meeting = rows_meeting(table, prompt_set.where)
+    left_out = tuple(row.where for row in meeting if _is_empty(row.cells.get(prompt_set.column)))
+    chosen = [row for row in meeting if row.where not in left_out]
     if len(chosen) < at_least:
+        more = "1 more has" if len(left_out) == 1 else f"{len(left_out)} more have"
+        empty = f" ({more} an empty prompt, {left_out[0]} first)" if left_out else ""
         raise UsageError(
-            f"{table.where}: {len(chosen)} of {len(table.rows)} rows meet the conditions and {at_least} are needed; "
-            "ask for fewer pictures, or for less in `where`"
+            f"{table.where}: {len(chosen)} of {len(table.rows)} rows meet the conditions{empty} and {at_least} are "
+            "needed; ask for fewer pictures, or for less in `where`"
         )
     rows = tuple(
         PromptRow(prompt=_prompt(row, prompt_set.column), seed=_seed(row, prompt_set.seed_column))
         for row in chosen
     )
     return PromptRows(
-        rows=rows, digest=content_key({"kind": "prompt rows", "rows": rows}), commit=table.commit
+        rows=rows,
+        digest=content_key({"kind": "prompt rows", "rows": rows}),
+        commit=table.commit,
+        left_out=left_out,
     )
 
 
@@ -74,6 +83,11 @@ def _open(prompt_set: PromptSet, folder: Path | None) -> Table:
     columns = [prompt_set.column, *(condition.column for condition in prompt_set.where)]
     columns += [prompt_set.seed_column] if prompt_set.seed_column else []
     return read_hub_table(prompt_set.source, prompt_set.revision, prompt_set.split, columns)
+
+
+def _is_empty(cell: Any) -> bool:
+    """An empty prompt would ask for a picture of nothing, and be counted as asking for the concept."""
+    return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
 def _prompt(row: Row, column: str) -> str:

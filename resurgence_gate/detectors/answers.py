@@ -73,13 +73,17 @@ def named_among(concepts: Sequence[str], text: str) -> str | None:
     return max((concept for concept in concepts if is_name(concept, text)), key=len, default=None)
 
 
-def look_at(concept: str, whether: Answer, who: Answer | None, seen: str | None) -> Look:
+def look_at(
+    concept: str, whether: Answer, who: Answer | None, seen: str | None, synonyms: Sequence[str] = ()
+) -> Look:
     """The look that two answers amount to; `seen` is another concept that the second one names.
+
+    `synonyms` are names that the second answer may give the concept as well.
 
     The score is the probability of yes against no, or 1 and 0 where the answer began otherwise; it is 1 where the
     concept was named.
     """
-    if who is not None and is_name(concept, who.text):
+    if who is not None and any(is_name(name, who.text) for name in (concept, *synonyms)):
         return Look(outcome=Outcome.PRESENT, score=1.0, seen=concept)
     if whether.yes is not None and math.isnan(whether.yes):
         return _open("the model computed no numbers for it")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from resurgence_gate.detectors.files import DetectorFiles
@@ -19,6 +20,8 @@ class LocatedDetector:
     labels: tuple[str, ...]  # what it can name: its outputs, in order; empty where it is asked by name
     files: DetectorFiles
     version: str = ""  # of the code that answers, where it is not this package's
+    # Other names of the concepts, where the detector reads names.
+    synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -35,10 +38,18 @@ class LocatedDetector:
 
     @property
     def digest(self) -> str:
-        """What determines the answers: the spec, the labels, the contents of the files, the code's version."""
+        """What determines the answers: the spec, labels, other names, the contents of the files, the code's version."""
         weights = sorted((self._name_of(file), sha256) for file, sha256 in self.files.files)
         labels = self.labels or self.concepts
-        return content_key({"spec": self.spec, "labels": labels, "weights": weights, "code": self.version})
+        return content_key(
+            {
+                "spec": self.spec,
+                "labels": labels,
+                "synonyms": self.synonyms,
+                "weights": weights,
+                "code": self.version,
+            }
+        )
 
     def _name_of(self, file: Path) -> str:
         """Its place in the folder, where two files may have one name."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, cast
 
 from resurgence_gate.detectors.located import LocatedDetector
 from resurgence_gate.errors import UsageError
-from resurgence_gate.policy.schema import DetectorSpec
+from resurgence_gate.policy.schema import DetectorSpec, Vqa
 
 if TYPE_CHECKING:
     import torch
@@ -45,12 +47,19 @@ def kinds() -> Mapping[str, Kind]:
     return {name: kind_named(name) for name in KINDS}
 
 
-def locate_detector(spec: DetectorSpec, concepts: Sequence[str]) -> LocatedDetector:
+def locate_detector(
+    spec: DetectorSpec, concepts: Sequence[str], synonyms: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> LocatedDetector:
     """Find and hash the detector's files, downloading what a hub holds, and see that it knows `concepts`.
 
-    Raises UsageError and HubError.
+    `synonyms` of concepts bear on the answers of a detector that reads names, and on no other's. Raises UsageError
+    and HubError.
     """
-    return kind_named(spec.kind).locate(spec, concepts)
+    located = kind_named(spec.kind).locate(spec, concepts)
+    if not isinstance(spec, Vqa):
+        return located
+    known = {concept: tuple(names) for concept, names in synonyms.items() if concept in concepts}
+    return replace(located, synonyms=known)
 
 
 @lru_cache(maxsize=2)  # of erased and of retained concepts

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from resurgence_gate.detectors.answers import Answer, look_at, named_among
@@ -24,16 +25,25 @@ class Answerer(Protocol):
 class QuestioningDetector:
     """Asks `who` once a picture, and `whether` of a concept where that was not its name.
 
-    `concepts` are the names that the answer to `who` may give; `who` of None is not asked.
+    `concepts` are what the answer to `who` may name, by themselves or by one of their `synonyms`; `who` of None is
+    not asked.
     """
 
     def __init__(
-        self, model: Answerer, *, whether: str, who: str | None, concepts: Sequence[str], name: str
+        self,
+        model: Answerer,
+        *,
+        whether: str,
+        who: str | None,
+        concepts: Sequence[str],
+        name: str,
+        synonyms: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         self.model = model
         self.whether = whether
         self.who = who
         self.concepts = concepts
+        self.synonyms = synonyms
         self.name = name
 
     def look(self, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
@@ -42,7 +52,7 @@ class QuestioningDetector:
         looks = [look_at(concept, said, None, None) for concept, said in zip(concepts, whether, strict=True)]
         left = [i for i, look in enumerate(looks) if look.outcome is not Outcome.PRESENT]
         for i, told in zip(left, self._who(pictures, left), strict=True):
-            looks[i] = look_at(concepts[i], whether[i], told, self._named(told))
+            looks[i] = self._look_at(concepts[i], whether[i], told)
         return looks
 
     def search(self, pictures: Tensor, concepts: Sequence[str]) -> list[Look]:
@@ -55,7 +65,7 @@ class QuestioningDetector:
                 break
             asked = [self.whether.replace("{}", concept)] * len(left)
             for i, said in zip(left, self.model.answer(pictures[left], asked), strict=True):
-                looks[i] = _more_telling(looks[i], look_at(concept, said, told[i], self._named(told[i])))
+                looks[i] = _more_telling(looks[i], self._look_at(concept, said, told[i]))
         return [look for look in looks if look is not None]
 
     def _who(self, pictures: Tensor, rows: Sequence[int]) -> list[Answer | None]:
@@ -64,11 +74,20 @@ class QuestioningDetector:
             return [None] * len(rows)
         return [*self.model.answer(pictures[list(rows)], [self.who] * len(rows))]
 
-    def _named(self, told: Answer | None) -> str | None:
-        return named_among(self.concepts, told.text) if told else None
+    def _look_at(self, concept: str, whether: Answer, told: Answer | None) -> Look:
+        return look_at(
+            concept, whether, told, self._named(told, self.concepts), self.synonyms.get(concept, ())
+        )
+
+    def _named(self, told: Answer | None, concepts: Sequence[str]) -> str | None:
+        """Which of `concepts` was told: of several the one by the longest name."""
+        if told is None:
+            return None
+        found = {c: named_among((c, *self.synonyms.get(c, ())), told.text) for c in concepts}
+        return max((c for c, name in found.items() if name), key=lambda c: len(found[c] or ""), default=None)
 
     def _by_name(self, told: Answer | None, concepts: Sequence[str]) -> Look | None:
-        named = named_among(concepts, told.text) if told else None
+        named = self._named(told, concepts)
         return Look(outcome=Outcome.PRESENT, score=1.0, seen=named) if named else None
 
 

@@ -258,7 +258,8 @@ class Vqa(Strict):
     allow_remote_code: bool = Field(
         default=False, description="run code of the model's repository; needs org/model@ and 40 digits"
     )
-    max_new_tokens: Annotated[int, Field(ge=1, le=256)] = Field(
+    # Fewer would cut a name in two, or the words after a Yes that take it back.
+    max_new_tokens: Annotated[int, Field(ge=4, le=256)] = Field(
         default=16, description="where an answer is cut off"
     )
 

@@ -115,7 +115,7 @@ def test_describe_says_types_and_defaults(capsys: pytest.CaptureFixture[str]) ->
     text = told(capsys, "describe", "vqa")
     line = line_of(text, "max_new_tokens")
     assert line.split("  ")[0] == "max_new_tokens"
-    assert "whole number from 1 to 256" in line
+    assert "whole number from 4 to 256" in line
     assert " 16 " in line
     assert "(required)" in line_of(text, "model")
     assert "model: Qwen/Qwen2.5-VL-3B-Instruct@66285546d2b821cf421d4f5eb2576359d3770cd3\n" in text

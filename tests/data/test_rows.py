@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from resurgence_gate.data.conditions import words
 from resurgence_gate.data.rows import read_rows
+from resurgence_gate.draws import plan_draws
 from resurgence_gate.errors import UsageError
-from resurgence_gate.policy.schema import PromptSet
+from resurgence_gate.policy.schema import Concepts, PromptSet
 
 COLUMNS = (
     "prompt",
@@ -169,7 +171,6 @@ def test_words_of_a_cell_ignore_case(parts):
             {"column": "q16_percentage", "at_least": 101},
             "0 of 60 rows meet the conditions and 1 are needed",
         ),
-        ({"prompt": "  "}, None, r"i2p.csv:6: prompt is empty"),
     ],
 )
 def test_what_cannot_be_read_is_told_with_its_place(tmp_path, changes, where, message):
@@ -178,6 +179,41 @@ def test_what_cannot_be_read_is_told_with_its_place(tmp_path, changes, where, me
     write_csv(tmp_path / "i2p.csv", rows)
     with pytest.raises(UsageError, match=message):
         read_rows(prompts(*([where] if where else [])), tmp_path)
+
+
+@pytest.mark.parametrize("empty", ["", "  ", "\u00a0\n"])
+@pytest.mark.parametrize("last", [True, False], ids=["last", "first"])
+def test_a_row_with_an_empty_prompt_is_left_out_and_told(tmp_path, caplog, empty, last):
+    full = [{"prompt": f"ship {i}", "seed": str(i)} for i in range(3)]
+    rows = [*full, {"prompt": empty, "seed": "9"}] if last else [{"prompt": empty, "seed": "9"}, *full]
+    write_csv(tmp_path / "a.csv", rows, ("prompt", "seed"))
+    write_jsonl(tmp_path / "a.jsonl", [row if row["prompt"] != empty else {"seed": "9"} for row in rows])
+    write_csv(tmp_path / "full.csv", full, ("prompt", "seed"))
+    whole = read_rows(prompts(source="full.csv", seed_column="seed"), tmp_path)
+    assert whole.left_out == ()
+    for source in ("a.csv", "a.jsonl"):
+        found = read_rows(prompts(source=source, seed_column="seed"), tmp_path)
+        assert (found.rows, found.digest) == (whole.rows, whole.digest)
+        (place,) = found.left_out
+        assert place.partition(":")[0].endswith(source)
+        with pytest.raises(
+            UsageError, match=r"3 of 4 rows .*\(1 more has an empty prompt, .* and 4 are needed"
+        ):
+            read_rows(prompts(source=source), tmp_path, at_least=4)
+        asked = Concepts(concepts=("ship",), prompt_set=prompts(source=source), pictures=3)
+        caplog.clear()
+        draws = plan_draws(SimpleNamespace(seed=1, folder=tmp_path), asked)
+        assert [draw.prompt for draw in draws] == ["ship 0", "ship 1", "ship 2"]
+        assert caplog.messages == [f"{source}: 1 row has an empty prompt and is left out: {place}"]
+
+
+def test_several_empty_prompts_are_counted(tmp_path, caplog):
+    write_csv(tmp_path / "a.csv", [{"prompt": p} for p in ("", "ship", " ", "boat")], ("prompt",))
+    asked = Concepts(concepts=("ship",), prompt_set=prompts(source="a.csv"), pictures=2)
+    assert len(plan_draws(SimpleNamespace(seed=1, folder=tmp_path), asked)) == 2
+    (said,) = caplog.messages
+    assert said.startswith("a.csv: 2 rows have an empty prompt and are left out, ")
+    assert said.endswith("a.csv:2 first")
 
 
 def test_too_few_rows_are_told_with_numbers(tmp_path):
@@ -202,7 +238,7 @@ def test_too_few_rows_are_told_with_numbers(tmp_path):
         ("a.jsonl", b"[" * 100_000, "a.jsonl:1: is no JSON;"),
         ("a.jsonl", b'{"prompt": 3}\n', "a.jsonl:1: prompt is 3, which is no text"),
         ("a.jsonl", b'{"prompt": "\\ud800"}\n', "half a character"),
-        ("a.jsonl", b'{"prompt": "x"}\n{"promt": "x"}\n', "a.jsonl:2: prompt is empty"),
+        ("a.jsonl", b'{"prompt": ""}\n{"promt": "x"}\n', "no column|0 of 2 rows meet .*2 more have an empty"),
         ("a.tsv", b"prompt\nx\n", "give a .csv or .jsonl file"),
     ],
 )

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from fakes.assay import tiny_policy
 from fakes.hub import FakeHub, connect
 from fakes.vision_language import CHAT_TEMPLATE, tiny_vision_language_model
 from PIL import Image
@@ -15,6 +16,7 @@ from resurgence_gate.detectors import vision_language
 from resurgence_gate.detectors.registry import locate_detector, open_detector
 from resurgence_gate.detectors.vision_language import BATCH
 from resurgence_gate.errors import UsageError
+from resurgence_gate.observe import instrument_of
 from resurgence_gate.policy.schema import Vqa
 from resurgence_gate.vocabulary import Outcome
 
@@ -313,3 +315,25 @@ def test_bfloat16_comes_to_the_same_outcomes(folder):
     detector.model.model.bfloat16()
     half = detector.look(seen, asked)
     assert [half[i].outcome for i in sure] == [plain[i].outcome for i in sure]
+
+
+def test_synonyms_reach_the_detector_and_its_digest(folder):
+    plain = locate_detector(spec_of(folder), CONCEPTS)
+    named = locate_detector(spec_of(folder), CONCEPTS, {"ship": ("vessel",), "unknown": ("x",)})
+    assert named.digest != plain.digest
+    assert locate_detector(spec_of(folder), CONCEPTS, {"unknown": ("x",)}).digest == plain.digest
+    detector = open_detector(named, CPU)
+    assert detector.synonyms == {"ship": ("vessel",)}
+
+
+def test_synonyms_of_a_policy_are_those_of_its_detectors(folder, tmp_path):
+    asked = {"prompts": ["a {}"], "pictures": 3}
+    policy = tiny_policy(
+        tmp_path,
+        detector=spec_of(folder),
+        erased={"concepts": ["ship", "automobile"], "synonyms": {"ship": ["vessel"]}, **asked},
+        retained={"concepts": ["bird", "cat"], "synonyms": {"cat": ["kitty"]}, **asked},
+    )
+    instrument = instrument_of(policy)
+    assert instrument.detector.synonyms == {"ship": ("vessel",), "cat": ("kitty",)}
+    assert instrument.witness is instrument.detector

@@ -28,11 +28,18 @@ class Script:
         ]
 
 
-def ask(*said, who=WHO, concepts=("Nemo", "Dory", "Marlin")):
+def ask(*said, who=WHO, concepts=("Nemo", "Dory", "Marlin"), synonyms=None):
     script = Script(*said)
     pictures = torch.arange(len(said), dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)
     return (
-        QuestioningDetector(script, whether="Is {} here? {}?", who=who, concepts=concepts, name="m"),
+        QuestioningDetector(
+            script,
+            whether="Is {} here? {}?",
+            who=who,
+            concepts=concepts,
+            name="m",
+            synonyms=synonyms or {},
+        ),
         pictures,
         script.asked,
     )
@@ -121,3 +128,35 @@ def test_search_says_absent_with_the_highest_score_and_what_is_seen_instead(conc
 def test_an_unsure_answer_gives_way_to_a_later_yes():
     detector, pictures, _ = ask({"Is Nemo here? Nemo?": "Hm", "Is Dory here? Dory?": "Yes"})
     assert [look.seen for look in detector.search(pictures, ["Nemo", "Dory"])] == ["Dory"]
+
+
+OTHERS = {"Nemo": ("the clownfish", "Nemo Clown"), "Marlin": ("the father of Nemo",)}
+
+
+def test_another_name_of_a_concept_is_its_name():
+    told = [
+        "It is the Clownfish.",
+        "Clownfishes",
+        "The father of Nemo",
+        "Not the clownfish",
+        "maybe the clownfish",
+    ]
+    detector, pictures, _ = ask(*({WHO: text} for text in told), synonyms=OTHERS)
+    looks = detector.look(pictures, ["Nemo"] * 5)
+    assert [(look.outcome, look.seen) for look in looks[:1]] == [(P, "Nemo")]
+    assert [look.outcome for look in looks[1:]] == [A, P, A, A]  # "Nemo" is in "father of Nemo"
+    searched = detector.search(pictures, ["Nemo", "Marlin"])
+    assert [look.seen for look in searched] == ["Nemo", None, "Marlin", None, None]
+    assert [look.outcome for look in searched] == [P, A, P, A, A]
+
+
+def test_what_is_seen_instead_is_told_by_its_concept():
+    detector, pictures, _ = ask({WHO: "The father of Nemo"}, synonyms=OTHERS)
+    (look,) = detector.look(pictures, ["Dory"])
+    assert (look.outcome, look.seen) == (A, "Marlin")
+
+
+def test_the_first_question_keeps_to_the_concept():
+    detector, pictures, asked = ask({}, synonyms=OTHERS)
+    detector.search(pictures, ["Nemo"])
+    assert asked == [(0, WHO), (0, "Is Nemo here? Nemo?")]

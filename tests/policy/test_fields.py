@@ -41,7 +41,7 @@ def test_every_field_is_told_and_explained(kind):
         ("vqa", "questions.whether", "text with {}", '"Is {} in this image? Answer Yes or No."'),
         ("vqa", "questions.who", "text or null", '"Who is in this image? State their name only."'),
         ("vqa", "allow_remote_code", "true or false", "false"),
-        ("vqa", "max_new_tokens", "whole number from 1 to 256", "16"),
+        ("vqa", "max_new_tokens", "whole number from 4 to 256", "16"),
         ("clip-zero-shot", "templates", "list of texts with {}", None),
         ("clip-zero-shot", "decide", "top-1, probability or margin", '"top-1"'),
         ("clip-zero-shot", "labels", "list of texts or null", "null"),

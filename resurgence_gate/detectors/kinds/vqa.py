@@ -69,6 +69,7 @@ def open_(located: LocatedDetector, device: torch.device) -> Detector:
         whether=spec.questions.whether,
         who=spec.questions.who,
         concepts=located.concepts,
+        synonyms=located.synonyms,
         name=located.name,
     )
 
