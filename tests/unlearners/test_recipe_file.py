@@ -73,7 +73,7 @@ def test_a_written_recipe_reads_back_the_same(method: str) -> None:
 
 
 BROKEN = {
-    "a list for the method": ("method: [esd]\n", 'r.yaml:1:9: method: "[\'esd\']" is unknown; did you mean'),
+    "a list for the method": ("method: [esd]\n", "r.yaml:1:9: method: \"['esd']\" is unknown; did you mean"),
     "unknown key": ("method: esd\nlearning_rat: 1\n", "r.yaml:2:1: learning_rat: is unknown to esd; "),
     "misspelt key": ("method: sdd\nstep: 3\n", "r.yaml:2:1: step: is unknown to sdd; did you mean steps?"),
     "another's key": ("method: esd\nguide: x\n", "r.yaml:2:1: guide: is unknown to esd; "),
