@@ -18,6 +18,15 @@ GateError                       exit code
 
 from __future__ import annotations
 
+import reprlib
+
+_LONGEST = 200  # characters of a stranger's name in a message
+
+
+def on_one_line(name: str) -> str:
+    """A stranger's name as a message has it: in quotes, escaped and cut where it would break or overrun the line."""
+    return name if name.isprintable() and len(name) <= _LONGEST else reprlib.repr(name)
+
 
 class GateError(Exception):
     """The root; never raised itself."""

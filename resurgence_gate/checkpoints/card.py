@@ -5,10 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
+from yaml.nodes import Node
+
 from resurgence_gate.checkpoints.facts import Card
+from resurgence_gate.checkpoints.tree import lies_inside
 from resurgence_gate.errors import UsageError
 
 _LONGEST = 1 << 20  # bytes that are read
+
+
+class _Loader(yaml.SafeLoader):
+    """Without aliases: keys merged from a few of them fill the memory."""
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases are not supported", mark)
+        return super().compose_node(parent, index)
 
 
 def read_card(folder: Path) -> Card | None:
@@ -17,6 +31,8 @@ def read_card(folder: Path) -> Card | None:
     Raises UsageError where the front matter is not YAML.
     """
     file = folder / "README.md"
+    if not lies_inside(folder, file.name):
+        return None
     try:
         with file.open("rb") as stream:
             text = stream.read(_LONGEST).decode("utf-8", "replace")
@@ -29,10 +45,8 @@ def read_card(folder: Path) -> Card | None:
 
 
 def _load(text: str, file: Path) -> dict[str, Any]:
-    import yaml
-
     try:
-        loaded = yaml.safe_load(text)
+        loaded = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{file}: the front matter is not YAML") from error
     return loaded if isinstance(loaded, dict) else {}

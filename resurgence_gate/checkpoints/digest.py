@@ -24,12 +24,12 @@ def digest_of(files: tuple[tuple[str, str], ...], overlays: tuple[tuple[Path, st
     return content_key({"files": sorted(files), "overlays": [sha256 for _, sha256 in overlays]})
 
 
-def verify(checkpoint: Checkpoint) -> None:
-    """Raise RefusedCheckpoint if a file is not, or no longer, the one that was hashed.
+def verify(checkpoint: Checkpoint, under: str = "") -> None:
+    """Raise RefusedCheckpoint if an overlay, or a file named `under...`, is no longer the one that was hashed.
 
     Called after loading, so that what is in memory is what the report names.
     """
-    known = [(checkpoint.root / name, sha256) for name, sha256 in checkpoint.files]
+    known = [(checkpoint.root / name, sha256) for name, sha256 in checkpoint.files if name.startswith(under)]
     for file, sha256 in (*known, *checkpoint.overlays):
         if hash_file(file) != sha256:
             raise RefusedCheckpoint(

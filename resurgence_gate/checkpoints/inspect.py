@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from resurgence_gate.checkpoints.header import read_header
 from resurgence_gate.checkpoints.layout import unet_weights
 from resurgence_gate.checkpoints.weights import FLOATS
-from resurgence_gate.errors import RefusedCheckpoint
+from resurgence_gate.errors import RefusedCheckpoint, on_one_line
 from resurgence_gate.vocabulary import Checkpoint
 
 if TYPE_CHECKING:
@@ -71,18 +71,18 @@ def match_unet_tensors(file: Path, shapes: Mapping[str, Shape]) -> dict[str, str
     if unknown:
         raise RefusedCheckpoint(
             f"{file}: {matched} of its {len(names)} tensors match the base's UNet, {len(unknown)} do not: "
-            f"{', '.join(unknown[:3])}{', ...' if len(unknown) > 3 else ''}"
+            f"{', '.join(map(on_one_line, unknown[:3]))}{', ...' if len(unknown) > 3 else ''}"
         )
     if len(set(names.values())) != len(names):
         raise RefusedCheckpoint(f"{file}: a tensor is there twice, with and without the prefix {_PREFIX!r}")
     for key, name in names.items():
         if entries[key].shape != shapes[name]:
             raise RefusedCheckpoint(
-                f"{file}: {key} has shape {list(entries[key].shape)}, in the base {list(shapes[name])}"
+                f"{file}: {on_one_line(key)} has shape {list(entries[key].shape)}, in the base {list(shapes[name])}"
             )
         if entries[key].dtype not in FLOATS:
             raise RefusedCheckpoint(
-                f"{file}: {key} has type {entries[key].dtype}; weights are floating point"
+                f"{file}: {on_one_line(key)} has type {entries[key].dtype}; weights are floating point"
             )
     return names
 
@@ -96,7 +96,7 @@ def read_unet_tensors(file: Path, shapes: Mapping[str, Shape]) -> Iterator[tuple
         for key, name in names.items():
             tensor: Tensor = tensors.get_tensor(key)
             if not bool(tensor.isfinite().all()):
-                raise RefusedCheckpoint(f"{file}: {key} holds NaN or infinite values")
+                raise RefusedCheckpoint(f"{file}: {on_one_line(key)} holds NaN or infinite values")
             yield name, tensor
 
 

@@ -25,6 +25,7 @@ from resurgence_gate.checkpoints.lora import compare_lora
 from resurgence_gate.checkpoints.mapped import TensorFile, all_finite, open_tensors
 from resurgence_gate.checkpoints.ref import PICKLES, format_ref, local_path, parse_ref
 from resurgence_gate.checkpoints.resolve import resolve
+from resurgence_gate.checkpoints.tree import lies_inside
 from resurgence_gate.errors import GateError, RefusedCheckpoint, UsageError
 from resurgence_gate.vocabulary import Checkpoint, CheckpointRef, Folder, HubRepo, Pocket
 
@@ -249,7 +250,8 @@ def _locate(text: str) -> _Base:
 def _weight_files(root: Path, component: str) -> list[Path]:
     stem = "model" if component.startswith("text_encoder") else "diffusion_pytorch_model"
     whole = root / component / f"{stem}.safetensors"
-    return [whole] if whole.is_file() else sorted((root / component).glob(f"{stem}-*-of-*.safetensors"))
+    files = [whole] if whole.is_file() else sorted((root / component).glob(f"{stem}-*-of-*.safetensors"))
+    return [file for file in files if lies_inside(root, f"{component}/{file.name}")]
 
 
 def _weights(root: Path, component: str) -> list[TensorFile]:
@@ -297,12 +299,14 @@ def _facts(component: str, files: list[TensorFile], threads: Executor) -> Tensor
 
 
 def _files(root: Path, resolved: Checkpoint | RefusedCheckpoint, threads: Executor) -> tuple[FileFacts, ...]:
-    """All files of the folder and of its folders; of one that would be refused all are hashed."""
+    """All files of the folder and of its folders; of one that would be refused all in its tree are hashed."""
     known = dict(resolved.files) if isinstance(resolved, Checkpoint) else {}
     paths = sorted(path for pattern in ("*", "*/*") for path in root.glob(pattern) if path.is_file())
     names = [path.relative_to(root).as_posix() for path in paths]
     if isinstance(resolved, RefusedCheckpoint):
-        hashes: Iterable[str | None] = threads.map(hash_file, paths)
+        inside = [path for path, name in zip(paths, names, strict=True) if lies_inside(root, name)]
+        hashed = dict(zip(inside, threads.map(hash_file, inside), strict=True))
+        hashes: Iterable[str | None] = map(hashed.get, paths)
     else:
         hashes = map(known.get, names)
     return tuple(

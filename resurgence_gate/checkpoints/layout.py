@@ -12,15 +12,15 @@ Safety checker and feature extractor are never loaded: they would blank pictures
 
 from __future__ import annotations
 
-import json
 import re
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from resurgence_gate.checkpoints import strict_json
 from resurgence_gate.checkpoints.ref import PICKLES
-from resurgence_gate.errors import RefusedCheckpoint, ResourceError, UsageError
+from resurgence_gate.errors import RefusedCheckpoint, ResourceError, UsageError, on_one_line
 
 SUPPORTED = "supported: folders of StableDiffusionPipeline (1.x, 2.x) and StableDiffusionXLPipeline"
 
@@ -81,7 +81,7 @@ def pipeline_files(names: Iterable[str], components: Iterable[str], *, where: st
     adapters = sorted(name for name in present if name.endswith("/adapter_config.json"))
     if adapters:  # transformers would load the adapter, and the base that it names, without being asked
         raise RefusedCheckpoint(
-            f"{where}: {adapters[0]}: an adapter inside a model is not supported; merge it"
+            f"{where}: {on_one_line(adapters[0])}: an adapter inside a model is not supported; merge it"
         )
     components = list(components)
     configs = [config_file(component) for component in components if not component.startswith("tokenizer")]
@@ -136,7 +136,8 @@ def _weights(component: str, present: set[str], where: str) -> set[str]:
     pickles = sorted(n for n in present if n.startswith(f"{component}/") and n.endswith(PICKLES))
     if pickles:
         raise RefusedCheckpoint(
-            f"{where}: the weights of {component} are pickles, which run code when loaded ({pickles[0]}); ask its "
+            f"{where}: the weights of {component} are pickles, which run code when loaded "
+            f"({on_one_line(pickles[0])}); ask its "
             "authors for safetensors, or convert it where nothing can be lost: from_pretrained, then "
             "save_pretrained(safe_serialization=True)"
         )
@@ -243,7 +244,7 @@ def read_json(file: Path, *, where: str) -> dict[str, Any]:
             raise RefusedCheckpoint(
                 f"{where}: {file.name} has {size} bytes, more than the {LARGEST_TEXT} that are read; check what it is"
             )
-        value = json.loads(file.read_bytes().decode("utf-8"))
+        value = strict_json.parse(file.read_bytes())
     except OSError as error:
         raise ResourceError(f"{where}: {file.name} cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

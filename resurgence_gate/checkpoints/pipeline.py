@@ -26,9 +26,10 @@ from transformers.utils import logging
 
 from resurgence_gate.checkpoints.digest import verify
 from resurgence_gate.checkpoints.inspect import read_unet_tensors
+from resurgence_gate.checkpoints.laid_out import laid_out
 from resurgence_gate.checkpoints.layout import blanks_empty_prompt, read_model_index
 from resurgence_gate.diffusion.prompts import Context, embed, tokenize
-from resurgence_gate.errors import GateError, RefusedCheckpoint, ResourceError
+from resurgence_gate.errors import GateError, RefusedCheckpoint, ResourceError, on_one_line
 from resurgence_gate.execution.memory import out_of_memory
 from resurgence_gate.vocabulary import Checkpoint
 
@@ -77,10 +78,20 @@ def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dty
 
     Raises RefusedCheckpoint.
     """
-    root, ref = checkpoint.root, checkpoint.ref
+    with laid_out(checkpoint) as root:
+        model = _load_model(checkpoint, root, device, dtype)
+    _check_vocabularies(model, checkpoint.ref)
+    verify(checkpoint)
+    return model
+
+
+def _load_model(
+    checkpoint: Checkpoint, root: Path, device: torch.device, dtype: torch.dtype
+) -> DiffusionModel:
+    ref = checkpoint.ref
     classes = read_model_index(root, where=ref)
     encoders = [name for name in classes if name.startswith("text_encoder")]
-    model = DiffusionModel(
+    return DiffusionModel(
         tokenizers=tuple(
             _load_tokenizer(root / name, ref) for name in classes if name.startswith("tokenizer")
         ),
@@ -89,19 +100,27 @@ def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dty
             for name in encoders
         ),
         vae=_settled(_load_vae(root / "vae", dtype, ref, xl=len(encoders) > 1), device, ref),
-        unet=load_unet(checkpoint, device=device, dtype=dtype),
+        unet=_load_unet(checkpoint, root, device, dtype),
         scheduler=_load_scheduler(classes["scheduler"], root, ref),
         blank_empty=len(encoders) > 1 and blanks_empty_prompt(root, where=ref),
     )
-    _check_vocabularies(model, ref)
-    verify(checkpoint)
-    return model
 
 
 def load_unet(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> UNet2DConditionModel:
-    """The UNet of `checkpoint` alone, its overlays applied. Raises RefusedCheckpoint."""
-    folder = checkpoint.root / "unet"
-    unet: UNet2DConditionModel = _load_diffuser(UNet2DConditionModel, folder, dtype, checkpoint.ref)
+    """The UNet of `checkpoint` alone, its overlays applied, from the very files that were hashed.
+
+    Raises RefusedCheckpoint.
+    """
+    with laid_out(checkpoint, "unet/") as root:
+        unet = _load_unet(checkpoint, root, device, dtype)
+    verify(checkpoint, "unet/")
+    return unet
+
+
+def _load_unet(
+    checkpoint: Checkpoint, root: Path, device: torch.device, dtype: torch.dtype
+) -> UNet2DConditionModel:
+    unet: UNet2DConditionModel = _load_diffuser(UNet2DConditionModel, root / "unet", dtype, checkpoint.ref)
     for file, _ in checkpoint.overlays:
         overlay_unet(unet, file)
     return _settled(unet, device, checkpoint.ref)
@@ -199,7 +218,9 @@ def _load(kind: Any, folder: Path, ref: str, **options: Any) -> Any:
     for what in ("missing", "unexpected", "mismatched"):
         keys = sorted(str(key) for key in loaded[f"{what}_keys"] if not str(key).endswith(_IGNORABLE))
         if keys:
-            raise RefusedCheckpoint(f"{where}: {len(keys)} {what} tensors: {', '.join(keys[:3])}")
+            raise RefusedCheckpoint(
+                f"{where}: {len(keys)} {what} tensors: {', '.join(map(on_one_line, keys[:3]))}"
+            )
     return model
 
 

@@ -48,7 +48,7 @@ def local_path(text: str) -> Path:
     """`text` as a path on this disk, which may be there or not; `~` is the user's folder."""
     try:
         return Path(text).expanduser()
-    except RuntimeError:  # `~nobody/x`
+    except (RuntimeError, ValueError):  # `~nobody/x`, or no name at all
         return Path(text)
 
 

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from resurgence_gate.checkpoints import strict_json
 from resurgence_gate.errors import RefusedCheckpoint
 
 BITS = {
@@ -83,16 +83,8 @@ def parse_header(text: bytes, data: int, *, where: str) -> Mapping[str, Entry]:
 
 
 def _parse(text: bytes, where: str) -> dict[str, object]:
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1) if len(names) < 1000 else "one"
-            raise ValueError(f"the name {reprlib.repr(twice)} appears twice")
-        return found
-
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
+        header = strict_json.parse(text)
     except (ValueError, RecursionError) as error:
         raise RefusedCheckpoint(
             f"{where}: the safetensors header is not valid JSON ({error}); {_AGAIN}"

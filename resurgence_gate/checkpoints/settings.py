@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resurgence_gate.checkpoints.layout import config_file, read_json
+from resurgence_gate.checkpoints.layout import SCHEDULERS, config_file, read_json
 from resurgence_gate.checkpoints.parameters import count_text_encoder, count_unet, count_vae
+from resurgence_gate.checkpoints.tokenizer_files import check_tokenizer
 from resurgence_gate.errors import RefusedCheckpoint
 
 TIMESTEPS = 1000  # of every Stable Diffusion: more steps than a policy may ask for
@@ -38,12 +39,36 @@ _FORBIDDEN = {  # keys that make a library run or read something else than the f
     "attn_implementation": "attention kernels of its own",
     "_attn_implementation": "attention kernels of its own",
     "_attn_implementation_internal": "attention kernels of its own",
+    "configuration_files": "another configuration file",
     "transformers_weights": "another file of weights",
     "vocab_file": "another vocabulary file",
     "merges_file": "another vocabulary file",
     "tokenizer_file": "another vocabulary file",
     "added_tokens_file": "another vocabulary file",
     "fast_tokenizer_files": "other vocabulary files",
+    "init_inputs": "another vocabulary file",
+    "tokenizer_object": "a tokenizer of its own",
+}
+_OF_EVERY_UNET: dict[
+    str, tuple[object, ...]
+] = {  # what all Stable Diffusions have in common; the first is the default
+    "act_fn": ("silu",),
+    "center_input_sample": (False,),
+    "class_embeddings_concat": (False,),
+    "cross_attention_norm": (None,),
+    "downsample_padding": (1,),
+    "dropout": (0.0, 0),
+    "flip_sin_to_cos": (True,),
+    "freq_shift": (0, 0.0),
+    "mid_block_only_cross_attention": (None, False),
+    "mid_block_scale_factor": (1, 1.0),
+    "only_cross_attention": (False,),
+    "resnet_out_scale_factor": (1.0, 1),
+    "resnet_skip_time_act": (False,),
+    "time_embedding_act_fn": (None,),
+    "timestep_post_act": (None,),
+    "upcast_attention": (False, True, None),
+    "use_linear_projection": (False, True),
 }
 _HARMLESS = ("eager", "sdpa", False)  # values that name what the libraries do by themselves
 
@@ -116,10 +141,10 @@ class _Config:
                     "which is never loaded; remove the key"
                 )
 
-    def refuse_strange_numbers(self) -> None:
-        """Every number, at any depth, is finite and of a size that a model can have."""
+    def refuse_strange_numbers(self, but: Collection[str] = ()) -> None:
+        """Every number, at any depth and under any key `but` these, is finite and of a size that a model can have."""
         for key, value in _walk(self.values):
-            if type(value) in (int, float):
+            if type(value) in (int, float) and key not in but:
                 good = _is_between(value, -_LARGEST, _LARGEST)
                 self.refuse_unless(good, key, value, f"a finite number between -{_LARGEST} and {_LARGEST}")
 
@@ -145,7 +170,7 @@ def check_settings(root: Path, components: Collection[str], *, where: str) -> di
         positions = encoder.count("max_position_embeddings", 77, most=4096)
         tokenizer = name.replace("text_encoder", "tokenizer")
         configs[tokenizer].count("model_max_length", None, _SHORTEST, positions)
-        check_vocabulary(root, tokenizer, encoder.count("vocab_size", 49408, most=_MOST_WORDS), where=where)
+        check_tokenizer(root, tokenizer, encoder.count("vocab_size", 49408, most=_MOST_WORDS), where=where)
     vae, unet = configs["vae"], configs["unet"]
     _check_vae(vae)
     _check_unet(unet, vae.count("latent_channels", 4), list(encoders.values()))
@@ -162,25 +187,6 @@ def check_settings(root: Path, components: Collection[str], *, where: str) -> di
     return counts
 
 
-def check_vocabulary(root: Path, tokenizer: str, known: int, *, where: str) -> None:
-    """The numbers in a tokenizer's vocabulary are those that its text encoder knows. Raises RefusedCheckpoint."""
-    for name, inside in (("vocab.json", False), ("added_tokens.json", False), ("tokenizer.json", True)):
-        file = root / tokenizer / name
-        if not file.is_file():
-            continue
-        values = read_json(file, where=f"{where}: {tokenizer}")
-        model = values.get("model") if inside else values
-        words = model.get("vocab") if inside and isinstance(model, dict) else model
-        if not isinstance(words, dict):
-            raise RefusedCheckpoint(f"{where}: {tokenizer}/{name} has no vocabulary; download it again")
-        bad = next((w for w, n in words.items() if type(n) is not int or not 0 <= n < known), None)
-        if bad is not None:
-            raise RefusedCheckpoint(
-                f"{where}: {tokenizer}/{name}: the word {reprlib.repr(bad)} has the number "
-                f"{reprlib.repr(words[bad])}; its text encoder knows 0 to {known - 1}"
-            )
-
-
 def _read(root: Path, name: str, where: str) -> _Config:
     file = root / name
     # A tokenizer may come without one, and is then refused for the length that it lacks.
@@ -190,11 +196,32 @@ def _read(root: Path, name: str, where: str) -> _Config:
 
 def _text_config(config: _Config) -> _Config:
     """Of a whole CLIP's configuration, the part of its text encoder."""
+    config.one_of("model_type", None, (None, "clip", "clip_text_model"))
     inner = config.values.get("text_config")
-    return _Config(name=config.name, values=inner, where=config.where) if isinstance(inner, dict) else config
+    config.refuse_unless(
+        inner is None or (isinstance(inner, dict) and config.values.get("model_type") == "clip"),
+        "text_config",
+        inner,
+        "absent, or the object of a whole CLIP's configuration (model_type clip)",
+    )
+    found = config if inner is None else _Config(name=config.name, values=inner, where=config.where)
+    if inner is not None:
+        found.one_of("model_type", None, (None, "clip_text_model"))
+    for key, value in (
+        *config.values.items(),
+        *found.values.items(),
+    ):  # transformers would take one of them instead
+        lies = (
+            key != "text_config" and isinstance(value, dict) and value.get("model_type") == "clip_text_model"
+        )
+        config.refuse_unless(not lies, key, value, "of another model_type: there is one text encoder")
+    return found
 
 
 def _check_scheduler(config: _Config) -> None:
+    config.refuse_strange_numbers(but=("lambda_min_clipped",))  # diffusers saves -Infinity there
+    config.one_of("_class_name", None, (None, *sorted(SCHEDULERS)))
+    config.one_of("solver_order", 2, (1, 2, 3))
     config.one_of("prediction_type", "epsilon", _TARGETS)
     config.one_of("num_train_timesteps", TIMESTEPS, (TIMESTEPS,))
     config.one_of("beta_schedule", "linear", _BETAS)
@@ -216,6 +243,10 @@ def _check_text_encoder(config: _Config) -> None:
     heads = config.count("num_attention_heads", 8, most=width)
     config.refuse_unless(width % heads == 0, "num_attention_heads", heads, f"a divisor of the width {width}")
     config.count("projection_dim", 512, most=_MOST_CHANNELS)
+    config.number("layer_norm_eps", 1e-5, 1)
+    config.one_of("hidden_act", "quick_gelu", ("quick_gelu", "gelu"))
+    for key in ("torch_dtype", "dtype"):
+        config.one_of(key, None, (None, "float32", "float16", "bfloat16"))
 
 
 def _check_vae(vae: _Config) -> None:
@@ -229,6 +260,8 @@ def _check_vae(vae: _Config) -> None:
     for key in ("in_channels", "out_channels"):
         vae.count(key, 3, 3, 3)
     vae.number("scaling_factor", 0.18215)
+    vae.one_of("act_fn", "silu", ("silu",))
+    vae.one_of("force_upcast", True, (True, False))
 
 
 def _check_unet(unet: _Config, channels: int, encoders: list[_Config]) -> None:
@@ -236,6 +269,9 @@ def _check_unet(unet: _Config, channels: int, encoders: list[_Config]) -> None:
     unet.one_of("_class_name", "UNet2DConditionModel", ("UNet2DConditionModel",))
     unet.absent("class_embed_type", "num_class_embeds", "encoder_hid_dim", "encoder_hid_dim_type")
     unet.absent("reverse_transformer_layers_per_block")
+    unet.number("norm_eps", 1e-5, 1)
+    for key, accepted in _OF_EVERY_UNET.items():
+        unet.one_of(key, accepted[0], accepted)
     _check_unet_sizes(unet)
     for key in ("in_channels", "out_channels"):
         found = unet.values.get(key, 4)

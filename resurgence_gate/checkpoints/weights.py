@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
@@ -47,10 +48,12 @@ def _header(file: Path, where: str) -> Mapping[str, Entry]:
 def _add(tensors: dict[str, Entry], more: Mapping[str, Entry], where: str) -> None:
     for name, entry in more.items():
         if name in tensors:
-            raise RefusedCheckpoint(f"{where}: {name!r} is in two shards; download the model again")
+            raise RefusedCheckpoint(
+                f"{where}: {reprlib.repr(name)} is in two shards; download the model again"
+            )
         if entry.dtype not in FLOATS and not name.endswith(_INDICES):
             raise RefusedCheckpoint(
-                f"{where}: {name!r} has type {entry.dtype}; weights are {', '.join(FLOATS)}: save it so"
+                f"{where}: {reprlib.repr(name)} has type {entry.dtype}; weights are {', '.join(FLOATS)}: save it so"
             )
     tensors.update(more)
 
@@ -60,6 +63,6 @@ def _check_index(file: Path, there: set[str], where: str) -> None:
     if named != there:
         odd = min(named ^ there)
         raise RefusedCheckpoint(
-            f"{where}: {file.name} and its shards do not name the same tensors ({odd!r} is in one only); "
+            f"{where}: {file.name} and its shards do not name the same tensors ({reprlib.repr(odd)} is in one only); "
             "download the model again"
         )

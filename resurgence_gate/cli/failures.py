@@ -40,7 +40,7 @@ def explain(error: BaseException) -> tuple[int, str]:
             sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - so that the flush at exit is silent
             return INTERNAL, ""
         case GateError():
-            return error.exit_code, f"error: {error}"
+            return error.exit_code, f"error: {visible(str(error))}"
         case _ if _is("ClickException", error):
             return USAGE, _of_click(error)
         case _ if out_of_memory(error):
@@ -59,6 +59,11 @@ def explain(error: BaseException) -> tuple[int, str]:
                 INTERNAL,
                 f"error: {type(error).__name__}: {error}\nThis is a bug; --debug shows where it happened.",
             )
+
+
+def visible(text: str) -> str:
+    """`text` as a terminal or a CI log may have it: what a stranger named steers neither."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def _is(name: str, error: BaseException) -> bool:

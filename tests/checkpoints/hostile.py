@@ -241,6 +241,11 @@ def _index() -> Iterator[Row]:
     yield "index-not-json", "model_index.json is not JSON (Expecting prop", lambda s: s.write(INDEX, "{")
     yield "index-empty", "model_index.json is not JSON (Expecting value", lambda s: s.write(INDEX, "")
     yield "index-a-list", "model_index.json is not a JSON object", lambda s: s.write(INDEX, "[]")
+    yield (
+        "index-two-classes",  # a reader that takes the first sees another pipeline than one that takes the last
+        "index.json is not JSON (the name '_class_name' appears twice)",
+        lambda s: s.write(INDEX, '{"_class_name": "Evil", ' + (s.model / INDEX).read_text()[1:]),
+    )
     yield "index-deep", "model_index.json is not JSON (maximum rec", lambda s: s.write(INDEX, "[" * 10**5)
     yield (
         "index-in-utf-16",
@@ -272,15 +277,24 @@ def _index() -> Iterator[Row]:
 
 
 def _code() -> Iterator[Row]:
+    def both(scene: Scene, file: str, **entries: object) -> None:
+        scene.write(file, (scene.model / TEXT).read_text())
+        scene.edit(TEXT, **entries)
+
     for name, file in (
         ("code-beside-the-index", "setup.py"),
         ("code-in-a-component", "unet/modeling_unet.py"),
         ("code-deep-inside", "samples/old/run.py"),
         ("code-in-capitals", "tokenizer/TOKENIZER.PY"),
         ("code-as-bytecode", "unet/__pycache__/unet.cpython-311.pyc"),
+        ("code-in-a-name-with-a-line-break", "a\n::error::b\x1b[2J.py"),
         ("code-as-a-package", "transformers/__init__.py"),
     ):
-        yield name, f"{file} is code", lambda s, file=file: s.script(file)
+        yield (
+            name,
+            f"{file if file.isprintable() else repr(file)} is code",
+            lambda s, file=file: s.script(file),
+        )
     yield "code-compiled", "vae/fast.so is code", lambda s: s.write("vae/fast.so", b"\x7fELF")
     keys = {"auto_map": {"AutoModel": "m.M"}, "attn_implementation": "evil/kernels"}
     for key, value in keys.items():
@@ -298,6 +312,76 @@ def _code() -> Iterator[Row]:
         "tokenizer-auto-map",
         "tokenizer_config.json: auto_map is",
         lambda s: s.edit(TOKENIZER, auto_map={"AutoTokenizer": ["t.T", None]}),
+    )
+    yield (
+        "config-in-another-file",
+        "text_encoder/config.json: configuration_files is ['config.4.0.0.json'] and asks for another conf",
+        lambda s: both(s, "text_encoder/config.4.0.0.json", configuration_files=["config.4.0.0.json"]),
+    )
+    yield (
+        "config-of-two-encoders",
+        "text_encoder/config.json: text_config is {'hidden_size': 16}; it must be absent",
+        lambda s: s.edit(TEXT, text_config={"hidden_size": 16}),
+    )
+    yield (
+        "config-of-an-encoder-inside-another",
+        "text_encoder/config.json: other is {'model_type': 'clip_text_model', ",
+        lambda s: s.edit(
+            TEXT,
+            model_type="clip",
+            text_config=json.loads((s.model / TEXT).read_text()),
+            other={"model_type": "clip_text_model", "vocab_size": 10**9},
+        ),
+    )
+    yield (
+        "config-twice-the-same-key",
+        "unet: config.json is not JSON (the name 'sample_size' appears twice)",
+        lambda s: s.write(UNET, '{"sample_size": 8, ' + (s.model / UNET).read_text()[1:]),
+    )
+    yield (
+        "tokenizer-init-inputs",
+        "tokenizer_config.json: init_inputs is ['/etc/passwd'] and",
+        lambda s: s.edit(TOKENIZER, init_inputs=["/etc/passwd"]),
+    )
+    yield (
+        "tokenizer-paths-among-special-tokens",
+        "special_tokens_map.json: 'vocab_file' is no special token",
+        lambda s: s.write("tokenizer/special_tokens_map.json", '{"vocab_file": "/etc/passwd"}'),
+    )
+    yield (
+        "tokenizer-pattern-without-end",
+        "the pattern '(a+)+$' is none of CLIP's tokenizer",
+        lambda s: s.edit(
+            VOCABULARY,
+            pre_tokenizer={
+                "type": "Split",
+                "pattern": {"Regex": "(a+)+$"},
+                "behavior": "Removed",
+                "invert": True,
+            },
+        ),
+    )
+    yield (
+        "tokenizer-of-chance",
+        "tokenizer.json: dropout cuts the same prompt",
+        lambda s: s.edit(
+            VOCABULARY, model=json.loads((s.model / VOCABULARY).read_text())["model"] | {"dropout": 0.5}
+        ),
+    )
+    yield (
+        "tokenizer-added-beyond",
+        "tokenizer.json: the added token '<x>' has the number 1000000",
+        lambda s: s.edit(VOCABULARY, added_tokens=[{"id": 10**6, "content": "<x>"}]),
+    )
+    yield (
+        "tokenizer-added-beyond-by-config",
+        "tokenizer_config.json: the added token {'content': '<x>'} has the number 999999999",
+        lambda s: s.edit(TOKENIZER, added_tokens_decoder={"999999999": {"content": "<x>"}}),
+    )
+    yield (
+        "tokenizer-added-without-number",
+        "tokenizer.json: 10001 added tokens",
+        lambda s: s.edit(VOCABULARY, added_tokens=[{"id": 1, "content": f"<{i}>"} for i in range(10_001)]),
     )
     yield (
         "config-quantized",
@@ -494,6 +578,19 @@ def _configurations() -> Iterator[Row]:
         ("kernel", UNET, "conv_in_kernel", 1001),
         ("time", UNET, "time_embedding_dim", 10**6),
         ("not-a-number", UNET, "norm_eps", float("nan")),
+        ("activation", UNET, "act_fn", "evil"),
+        ("twice-as-wide", UNET, "class_embeddings_concat", [False]),
+        ("padding", UNET, "downsample_padding", 2**19),
+        ("dropped", UNET, "dropout", 2),
+        ("rounding", UNET, "norm_eps", "x"),
+        ("activation-of-the-text", TEXT, "hidden_act", "evil"),
+        ("type", TEXT, "dtype", "save"),
+        ("type-as-it-was-called", TEXT, "torch_dtype", "load"),
+        ("rounding-of-the-text", TEXT, "layer_norm_eps", 0),
+        ("kind-of-text", TEXT, "model_type", "evil"),
+        ("order", SCHEDULER, "solver_order", 10**9 + 1),
+        ("scheduler-class", SCHEDULER, "_class_name", "FlaxDDPMScheduler"),
+        ("scheduler-number", SCHEDULER, "sample_max_value", float("nan")),
         ("infinite", UNET, "mid_block_scale_factor", float("inf")),
         ("enormous-number", UNET, "freq_shift", 10**40),
         ("latents", UNET, "in_channels", 9),
@@ -601,6 +698,10 @@ def _files() -> Iterator[Row]:
         for i in range(10_001):
             (scene.model / "vae" / f"{i}.txt").touch()
 
+    def device(scene: Scene) -> None:
+        scene.link("vae/diffusion_pytorch_model.safetensors", "/dev/zero")
+
+    yield "file-that-is-a-device", "vae/diffusion_pytorch_model.safetensors missing", device
     yield "file-that-is-a-folder", f"{TEXT} missing", folder
     yield "file-that-is-a-pipe", f"{SCHEDULER} missing", pipe
     yield "files-without-number", "more than 10000 files", many
@@ -619,6 +720,8 @@ def _files() -> Iterator[Row]:
         "nothing": ("none of its 0 tensors", lambda t, k: t.clear()),
         "of-another-model": ("none of its 1 tensors", lambda t, k: (t.clear(), t.update(x=torch.zeros(1)))),
         "with-an-unknown-tensor": ("1 do not: x", lambda t, k: t.update(x=torch.zeros(1))),
+        "with-a-line-break": ("1 do not: 'a\\n::error::b'", lambda t, k: t.update({"a\n::error::b": torch.zeros(1)})),
+        "with-a-name-in-megabytes": ("1 do not: 'eeee", lambda t, k: t.update({"e" * 10**6: torch.zeros(1)})),
         "of-another-shape": ("conv_in.weight has shape [1]", lambda t, k: t.update({k: torch.zeros(1)})),
         "of-whole-numbers": ("conv_in.weight has type I32", lambda t, k: t.update({k: t[k].int()})),
         "with-a-tensor-twice": ("with and without the prefix", lambda t, k: t.update({f"unet.{k}": t[k] + 1})),

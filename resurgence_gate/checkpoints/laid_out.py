@@ -1,0 +1,26 @@
+"""The files of a checkpoint and no other, as a folder for the libraries that load them.
+
+A library looks for more files than it is told of: a configuration that names another one, an adapter, a chat template.
+What was not read and hashed here is not there for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from resurgence_gate.vocabulary import Checkpoint
+
+
+@contextmanager
+def laid_out(checkpoint: Checkpoint, under: str = "") -> Iterator[Path]:
+    """A temporary folder of links to those files of `checkpoint` whose names begin with `under`."""
+    with TemporaryDirectory(prefix="resurgence-gate-") as folder:
+        for name, _ in checkpoint.files:
+            if name.startswith(under):
+                place = Path(folder) / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.symlink_to((checkpoint.root / name).absolute())
+        yield Path(folder)
