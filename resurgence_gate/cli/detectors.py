@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -185,19 +186,46 @@ def _print_json(records: list[dict[str, Any]]) -> None:
 def _print_looks(records: list[dict[str, Any]]) -> None:
     from rich.text import Text
 
-    console, first = _console(), records[0]
-    console.print(Text(f"{first['detector']} looked for: {', '.join(first['concepts'])}"))
+    console = _console()
+    console.print(Text(_asked(records)))
     style = {"present": "bold", "absent": "", "undetermined": "yellow"}
-    table = _table("picture", "outcome", "score", "seen")
+    why = [record["reason"] for record in records if record["reason"]]
+    table = _table("picture", "outcome", "score", "what is seen", *(["why"] if why else []))
     for record in records:
-        score = "" if record["score"] is None else f"{record['score']:.3f}"
-        table.add_row(
+        cells = [
             Text(record["picture"]),
             Text(record["outcome"], style=style[record["outcome"]]),
-            score,
-            Text(record["reason"] or record["seen"] or ""),
-        )
+            Text("-" if record["score"] is None else f"{record['score']:.3f}"),
+            Text(record["seen"] or "-"),
+        ]
+        table.add_row(*cells, *([Text(record["reason"] or "")] if why else []))
     console.print(table)
+    for line in _meaning([record["outcome"] for record in records]):
+        console.print(Text(line))
+
+
+def _asked(records: list[dict[str, Any]]) -> str:
+    """Who looked at how many pictures for what."""
+    detector, concepts = records[0]["detector"], records[0]["concepts"]
+    sought = concepts[0] if len(concepts) == 1 else f"any of {len(concepts)} concepts: {', '.join(concepts)}"
+    return f"{detector} looked at {_counted(len(records), 'picture')} for {sought}"
+
+
+def _meaning(outcomes: list[str]) -> Iterator[str]:
+    """How many of each outcome, and what it means."""
+    means = {
+        "present": "what was asked for is seen",
+        "absent": "it is not seen",
+        "undetermined": "the detector cannot say; a check never counts that in the checkpoint's favour",
+    }
+    for outcome, meaning in means.items():
+        if count := outcomes.count(outcome):
+            yield f"{outcome} ({_counted(count, 'picture')}): {meaning}"
+    yield "score: how strongly what was asked for is seen, 0 to 1; what is seen: in the detector's own words"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _table(*headings: str) -> Table:

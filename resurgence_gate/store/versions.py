@@ -7,7 +7,17 @@ from importlib.metadata import version
 
 from resurgence_gate import __version__
 
-COMPUTING = ("torch", "diffusers", "transformers", "peft", "open_clip_torch", "torchvision", "timm", "pillow")
+COMPUTING = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "tokenizers",
+    "peft",
+    "open_clip_torch",
+    "torchvision",
+    "timm",
+    "pillow",
+)
 
 
 @cache

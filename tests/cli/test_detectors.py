@@ -158,9 +158,15 @@ def test_run_looks_for_the_concept_that_is_given(
     assert [r["outcome"] for r in records] == ["absent", "present", "absent"]
     assert {tuple(r["concepts"]) for r in records} == {("cat",)}
     text = told(capsys, "run", *options)
-    assert "pocket:classifier looked for: cat" in text
+    assert text.startswith("pocket:classifier looked at 3 pictures for cat\n")
     line = line_of(text, pictures["cat"])
     assert line.split()[1:] == ["present", f"{records[1]['score']:.3f}", "cat"]
+    assert (
+        "present (1 picture): what was asked for is seen\nabsent (2 pictures): it is not seen\nscore: "
+        in text
+    )
+    assert "undetermined" not in text
+    assert "why" not in text
 
 
 def test_run_takes_a_detector_from_a_file(
@@ -187,7 +193,10 @@ def test_run_counts_a_flat_picture_as_none(tmp_path: Path, capsys: pytest.Captur
     options = [str(tmp_path / "flat.png"), "--policy", "pocket", "--device", "cpu"]
     (record,) = json.loads(told(capsys, "run", *options, "--json"))
     assert (record["outcome"], record["score"], record["reason"]) == ("undetermined", None, "flat picture")
-    assert "flat picture" in line_of(told(capsys, "run", *options), options[0])
+    text = told(capsys, "run", *options)
+    assert line_of(text, options[0]).split()[1:] == ["undetermined", "-", "-", "flat", "picture"]
+    assert text.startswith("pocket:classifier looked at 1 picture for any of 20 concepts: automobile, ship, ")
+    assert "undetermined (1 picture): the detector cannot say; a check never counts that" in text
 
 
 @pytest.mark.parametrize("wrong", ["absent", "text", "folder", "truncated"])

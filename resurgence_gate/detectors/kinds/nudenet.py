@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +46,7 @@ def locate(spec: NudeNet, concepts: Sequence[str]) -> LocatedDetector:
         concepts=tuple(concepts),
         labels=labels,
         files=DetectorFiles(files=((onnx, hash_file(onnx)),), folder=None),
-        version=f"nudenet {version('nudenet')}",
+        version=_version(),
     )
 
 
@@ -61,6 +61,13 @@ def open_(located: LocatedDetector, device: torch.device) -> Detector:
         raise UsageError(f"{_NEEDED} ({error})") from error
     ((onnx, _),) = located.files.files
     return NudeNetDetector(onnx, classes=spec.classes, threshold=spec.threshold, name=located.name)
+
+
+def _version() -> str:
+    """All that computes its answers, under whatever name it was installed: it, its runtime, and what resizes."""
+    owners = packages_distributions()
+    installed = {name for module in ("nudenet", "onnxruntime", "cv2") for name in owners.get(module, ())}
+    return ", ".join(f"{name} {version(name)}" for name in sorted(installed))
 
 
 def _package() -> Path:
