@@ -18,6 +18,7 @@ from resurgence_gate.cli import (
     check,
     detectors,
     doctor,
+    fetch,
     inspect,
     policy,
     probe,
@@ -43,6 +44,7 @@ app.command("check", epilog=check.EPILOG)(check.check)
 app.command("report", epilog=report.EPILOG)(report.report)
 app.command("attest", epilog=attest.EPILOG)(attest.attest)
 app.command("verify", epilog=verify.EPILOG)(verify.verify)
+app.command("fetch", epilog=fetch.EPILOG)(fetch.fetch)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 app.command("calibrate", epilog=calibrate.EPILOG)(calibrate.calibrate)
 app.command("probe", epilog=probe.EPILOG)(probe.probe)

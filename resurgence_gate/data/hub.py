@@ -6,10 +6,11 @@ be here, and, where the Hub does not answer, whatever revision was prepared last
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -77,8 +78,10 @@ def open_split(name: str, revision: str | None, split: str) -> HubSplit:
 
 def _download(name: str, revision: str | None, where: str) -> tuple[Path, str]:
     """(folder, commit). Scripts are left where they are."""
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, constants, snapshot_download
 
+    if constants.HF_HUB_OFFLINE:
+        return _downloaded(name, revision, where)
     info = HfApi().dataset_info(name, revision=revision, timeout=_TIMEOUT)
     if info.sha is None or (revision is not None and info.sha != revision):
         raise HubError(f"{where}: the Hub did not give this commit; try again")
@@ -92,7 +95,31 @@ def _download(name: str, revision: str | None, where: str) -> tuple[Path, str]:
     patterns = ["README.md", *map(_in_any_case, _DATA)]
     folder = Path(snapshot_download(name, repo_type="dataset", revision=info.sha, allow_patterns=patterns))
     _complete(folder, wanted, where)
+    with suppress(OSError):  # a cache that cannot be written serves as well, online
+        _list_of(folder).write_text(json.dumps(sorted(wanted)), encoding="utf-8")
     return folder, info.sha
+
+
+def _downloaded(name: str, revision: str | None, where: str) -> tuple[Path, str]:
+    """The same, offline: what was downloaded whole before."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, repo_type="dataset", revision=revision, local_files_only=True))
+        wanted = json.loads(_list_of(folder).read_text(encoding="utf-8"))
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        raise HubError(
+            f"{where}: HF_HUB_OFFLINE is set, and the Hub cache does not hold this data set; `resurgence-gate fetch` "
+            "downloads it, with the rest of what a check reads"
+        ) from None
+    _complete(folder, wanted, where)
+    return folder, folder.name
+
+
+def _list_of(folder: Path) -> Path:
+    """The names of what was wanted from a commit, beside its snapshot: an interrupted download has none."""
+    return folder.parent.parent / f"resurgence-gate-{folder.name}.json"
 
 
 def _in_any_case(suffix: str) -> str:

@@ -244,3 +244,34 @@ def test_too_few_pictures_and_wrong_columns(pictures):
 def test_everything_is_cached_where_it_should_be(hub, tmp_path):
     read()
     assert {entry.name for entry in (tmp_path / "cache").iterdir()} == {"hub", "hf_datasets_cache"}
+
+
+def offline(monkeypatch, hub):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    hub.requests.clear()
+
+
+def test_what_was_read_once_is_read_offline(hub, monkeypatch):
+    pinned, main = hub.commit(NAME, "v1"), hub.commit(NAME)
+    before = read(pinned), read(main)
+    offline(monkeypatch, hub)
+    assert (read(pinned), read(main)) == before
+    assert not hub.requests
+
+
+def test_offline_nothing_stands_for_what_is_not_there_whole(hub, monkeypatch, tmp_path):
+    main = hub.commit(NAME)
+    read(main)
+    offline(monkeypatch, hub)
+    with pytest.raises(HubError, match="does not hold this data set; `resurgence-gate fetch` downloads it"):
+        read(hub.commit(NAME, "v1"))
+    (snapshot,) = (tmp_path / "cache/hub").rglob("prompts.csv")
+    snapshot.unlink()
+    with pytest.raises(HubError, match="is not complete|does not hold"):
+        read(main)
+    (known,) = (tmp_path / "cache/hub").rglob("resurgence-gate-*.json")
+    known.unlink()  # as after an interrupted download
+    with pytest.raises(HubError, match="does not hold"):
+        read(main)
