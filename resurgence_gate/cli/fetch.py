@@ -9,6 +9,7 @@ import typer
 
 from resurgence_gate.cli.check import note_failure
 from resurgence_gate.cli.options import Base, PolicyName, Ref, StoreFolder
+from resurgence_gate.cli.report import Renderings, parse_renderings
 
 EPILOG = """\b
 Examples:
@@ -17,6 +18,7 @@ Examples:
 \b
 For machines and CI steps that have no network, or are to have no token. A revision that moves, such as a
 branch, is afterwards the commit that it was. A detector of another package (kind plugin) sees to itself.
+With --out, what --report asks for is written beside report.json, and only then.
 \b
 Exit codes: 0 all is there, 3 the Hub did not give it, 12 the checkpoint is refused."""
 
@@ -36,17 +38,19 @@ def fetch(
             show_default=False,
         ),
     ] = None,
+    report: Renderings = None,
 ) -> None:
     """Download all that a check reads, so that the check itself needs no network.
 
     The checkpoint, the reference, the detectors, prompt sets and benign pictures, each checked as a check would
     check it. Nothing is loaded or run.
     """
+    asked = parse_renderings(report)
     try:
         _fetch(ref, policy, base, store)
     except BaseException as error:
         if out is not None:
-            note_failure(error, out, ref=ref, policy=policy)
+            note_failure(error, out, ref=ref, policy=policy, asked=asked)
         raise
 
 

@@ -269,7 +269,7 @@ def test_offline_nothing_stands_for_what_is_not_there_whole(hub, monkeypatch, tm
         read(hub.commit(NAME, "v1"))
     (snapshot,) = (tmp_path / "cache/hub").rglob("prompts.csv")
     snapshot.unlink()
-    with pytest.raises(HubError, match="is not complete|does not hold"):
+    with pytest.raises(HubError, match=r"is not complete|does not hold"):
         read(main)
     (known,) = (tmp_path / "cache/hub").rglob("resurgence-gate-*.json")
     known.unlink()  # as after an interrupted download
