@@ -42,6 +42,8 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/shellcheck action/steps.sh
+	$(BIN)/zizmor --offline --quiet --persona=pedantic action.yml
 
 format: install
 	$(BIN)/ruff check --fix .
