@@ -16,7 +16,15 @@ from resurgence_gate.detectors.registry import locate_detector, open_detector
 from resurgence_gate.errors import LostArtefact, MeasurementError, RefusedCheckpoint
 from resurgence_gate.execution.interface import Executor, Progress
 from resurgence_gate.execution.memory import AtOnce
-from resurgence_gate.policy.schema import Asked, ClipZeroShot, DetectorSpec, GeneratedBenign, Policy, Sampler
+from resurgence_gate.policy.schema import (
+    Asked,
+    ClipZeroShot,
+    Concepts,
+    DetectorSpec,
+    GeneratedBenign,
+    Policy,
+    Sampler,
+)
 from resurgence_gate.store.folder import Store
 from resurgence_gate.store.journal import Journal
 from resurgence_gate.store.keys import content_key
@@ -66,19 +74,21 @@ class Instrument:
 
 def instrument_of(policy: Policy) -> Instrument:
     """The policy's sampler and detectors, found and hashed. Raises UsageError and HubError."""
-    synonyms = {**policy.erased.synonyms, **policy.retained.synonyms}
-    detector = locate_detector(
-        policy.detector, _to_be_named(policy, policy.detector, policy.erased), synonyms
-    )
-    own = policy.retained.detector
+    detector = locate_detector_of(policy, policy.erased)
     return Instrument(
         sampler=policy.sampler,
         erased=policy.erased.concepts,
         detector=detector,
-        witness=locate_detector(own, _to_be_named(policy, own, policy.retained), synonyms)
-        if own
-        else detector,
+        witness=detector if policy.retained.detector is None else locate_detector_of(policy, policy.retained),
     )
+
+
+def locate_detector_of(policy: Policy, asked: Concepts) -> LocatedDetector:
+    """Who is asked about the erased, or about the retained concepts. Raises UsageError and HubError."""
+    own = policy.retained.detector if asked is policy.retained else None
+    spec = own or policy.detector
+    synonyms = {**policy.erased.synonyms, **policy.retained.synonyms}
+    return locate_detector(spec, _to_be_named(policy, spec, asked), synonyms)
 
 
 def _to_be_named(policy: Policy, spec: DetectorSpec, asked: Asked) -> tuple[str, ...]:

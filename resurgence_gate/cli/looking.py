@@ -83,7 +83,7 @@ def _look(
 
 
 def _of_policy(policy: Policy, concepts: tuple[str, ...]) -> Question:
-    from resurgence_gate.observe import instrument_of
+    from resurgence_gate.observe import locate_detector_of
     from resurgence_gate.policy.text import or_else
 
     known = (*policy.erased.concepts, *policy.retained.concepts)
@@ -93,9 +93,10 @@ def _of_policy(policy: Policy, concepts: tuple[str, ...]) -> Question:
                 f'--concept "{concept}": policy {policy.name} neither erases nor retains it'
                 f"{or_else(concept, known)}; it knows {', '.join(known)}"
             )
-    instrument = instrument_of(policy)
     asked = concepts or policy.erased.concepts
-    detectors = {instrument.asked_about(concept) for concept in asked}
+    # Only who is asked: the other one may be gigabytes on the Hub.
+    groups = [group for group in (policy.erased, policy.retained) if {*asked} & {*group.concepts}]
+    detectors = {locate_detector_of(policy, group) for group in groups}
     if len(detectors) > 1:
         raise UsageError(
             f"policy {policy.name} has a detector of its own for retained concepts; "

@@ -18,7 +18,7 @@ from resurgence_gate.detectors import registry
 from resurgence_gate.detectors.registry import KINDS
 from resurgence_gate.pocket.build.art import load_art
 from resurgence_gate.policy.load import load_policy
-from resurgence_gate.policy.schema import DetectorSpec
+from resurgence_gate.policy.schema import Classifier, DetectorSpec
 
 CLASSIFIER = "{kind: classifier, model: 'pocket:classifier'}"
 
@@ -253,6 +253,16 @@ def test_run_asks_the_witness_about_retained_concepts(
     assert looking.question_of("p", None, ("ship",)).detector.name == "pocket:classifier"
     assert looking.question_of("p", None, ()).detector.name == "pocket:classifier"
     assert looking.question_of("p", None, ("ship",)).size == policy.sampler.size
+    gone = policy.model_copy(
+        update={
+            "retained": own.retained.model_copy(
+                update={"detector": Classifier(kind="classifier", model="./no")}
+            )
+        }
+    )
+    with monkeypatch.context() as patch:  # who is not asked need not be there
+        patch.setattr("resurgence_gate.policy.load_policy", lambda _: gone)
+        assert looking.question_of("p", None, ()).detector.name == "pocket:classifier"
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.png")
     told = refused(capsys, "run", str(tmp_path / "a.png"), "-p", "p", "--concept", "cat", "--concept", "ship")
     assert "in two commands" in told
