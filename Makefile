@@ -51,6 +51,7 @@ format: install
 
 bench: install
 	$(BIN)/python benchmarks/check_against_script.py --size pocket --device cpu --out benchmarks/results/check_cpu.md
+	$(BIN)/python benchmarks/inspect_time.py --out benchmarks/results/inspect.md
 
 bench-gpu: install
 	$(BIN)/python benchmarks/check_against_script.py --size sd14 --device cuda --out benchmarks/results/check_gpu.md
