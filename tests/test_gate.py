@@ -10,6 +10,7 @@ from fakes.assay import ERASED, tiny_bench, tiny_policy
 from resurgence_gate import gate
 from resurgence_gate import observe as observing
 from resurgence_gate.checkpoints import pipeline
+from resurgence_gate.decision.saved import contradiction
 from resurgence_gate.draws import benign_draws, derived_seed, plan_draws
 from resurgence_gate.errors import ResourceError
 from resurgence_gate.gate import run_check
@@ -17,7 +18,7 @@ from resurgence_gate.policy.schema import ProbeContaminated
 from resurgence_gate.probes import plan
 from resurgence_gate.probes.benign_data import select_clean
 from resurgence_gate.probes.run import fine_tune
-from resurgence_gate.report import to_markdown
+from resurgence_gate.report import from_json, to_json, to_markdown
 from resurgence_gate.showing import contact_triples
 from resurgence_gate.store.manifest import _known_whole
 from resurgence_gate.store.versions import made_with
@@ -67,6 +68,10 @@ def test_a_safety_checker_that_is_not_run_is_mentioned(policy, suspect, folder, 
         with pytest.raises(KeyboardInterrupt):
             run_check(policy, Folder(path=path), tiny_bench(folder))
         assert [record.message for record in caplog.records] == messages
+
+
+def test_a_saved_report_follows_from_itself(checked):
+    assert contradiction(from_json(to_json(checked.report))) is None
 
 
 def test_models_of_noise_are_not_passed(checked):

@@ -20,6 +20,7 @@ from resurgence_gate.cli import (
     doctor,
     fetch,
     inspect,
+    judge,
     policy,
     probe,
     report,
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 app.command("check", epilog=check.EPILOG)(check.check)
 app.command("report", epilog=report.EPILOG)(report.report)
+app.command("judge", epilog=judge.EPILOG)(judge.judge)
 app.command("attest", epilog=attest.EPILOG)(attest.attest)
 app.command("verify", epilog=verify.EPILOG)(verify.verify)
 app.command("fetch", epilog=fetch.EPILOG)(fetch.fetch)

@@ -167,11 +167,12 @@ def write_files(checked: Check, bench: Bench, out: Path) -> tuple[GateReport, li
             title=f"{report.suspect.ref} under policy {report.policy.name}",
             subtitle=headline(report.decision),
         )
-    written = [_write_png(picture, out / name) for name, picture in drawn.items()]
+    written = [write_png(picture, out / name) for name, picture in drawn.items()]
     return report, [*write_report(report, out), *written]
 
 
-def _write_png(picture: Image, path: Path) -> Path:
+def write_png(picture: Image, path: Path) -> Path:
+    """Write a picture, whole or not at all."""
     import io
 
     from resurgence_gate.report import write_atomically

@@ -80,6 +80,7 @@ def verify(
     from resurgence_gate.cli.verdicts import EXIT_CODES
     from resurgence_gate.errors import AttestationRefused, UsageError
     from resurgence_gate.policy.load import load_policy
+    from resurgence_gate.report.plain import one_line
     from resurgence_gate.signoff.keys import key_id, read_public_key
     from resurgence_gate.signoff.verify import Demand, file_refusals, read_signed, refusals, report_beside
     from resurgence_gate.vocabulary import Folder
@@ -103,13 +104,15 @@ def verify(
     found = list(refusals(statement, demand))
     found += file_refusals(statement, resolve(ref), ref.path if isinstance(ref, Folder) else None)
     if found:
-        lines = "".join(f"\n  - {_plain(line)}" for line in found)
+        lines = "".join(f"\n  - {one_line(line)}" for line in found)
         raise AttestationRefused(f"{bundle}: NOT VERIFIED: the signature is good, but{lines}")
     typer.echo(_said(statement, f"the key {key_id(trusted)}", now))
     raise typer.Exit(EXIT_CODES[statement.said.verdict])
 
 
 def _said(statement: Statement, signer: str, now: datetime) -> str:
+    from resurgence_gate.report.plain import one_line
+
     said = statement.said
     lines = [
         f"VERIFIED, and the verdict is {said.verdict}: {said.sentence}",
@@ -119,12 +122,13 @@ def _said(statement: Statement, signer: str, now: datetime) -> str:
         f"{said.measured.tool} on {said.measured.device}",
         f"signed    {said.attested.isoformat()}, by {signer}",
     ]
+    if (again := said.judged_again) is not None:
+        lines.insert(
+            4,
+            f"judged    again on {again.created.isoformat()}; under policy {again.policy.name} the verdict was "
+            f"{again.verdict}",
+        )
     if said.approval is not None:
         note = f": {said.approval.note}" if said.approval.note else ""
         lines.append(f"approved  by {said.approval.approver}{note}")
-    return "\n".join(_plain(line) for line in lines)
-
-
-def _plain(text: str) -> str:
-    """On one line, without what a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    return "\n".join(one_line(line) for line in lines)

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from resurgence_gate.decision.rates import rate
 from resurgence_gate.decision.resurgence import BEFORE, REFERENCE, measure_resurgence
 from resurgence_gate.decision.verdict import decide
 from resurgence_gate.errors import GateError, UsageError
@@ -42,8 +43,8 @@ def saved_policy(used: PolicyUsed) -> Policy:
 def recount(report: GateReport, confidence: float) -> Ledger:
     """The ledger of a report, counted again from what was seen in each draw.
 
-    Losses, contamination and the search of retained pictures for erased concepts are not in the draws; they
-    are taken as they stand. Raises MeasurementError where the looks do not belong together, UsageError where
+    Losses, contamination and the hits of the search of retained pictures for erased concepts are not in the draws;
+    they are taken as they stand. Raises MeasurementError where the looks do not belong together, UsageError where
     some are missing.
     """
     looks = {look.arm: _observation(report, look) for look in report.looks}
@@ -61,7 +62,10 @@ def recount(report: GateReport, confidence: float) -> Ledger:
         contamination=report.ledger.contamination,
         confidence=confidence,
     )
-    return replace(counted, false_alarms=report.ledger.false_alarms)
+    alarms = {
+        c: rate(r.hits, r.undetermined, r.trials, confidence) for c, r in report.ledger.false_alarms.items()
+    }
+    return replace(counted, false_alarms=alarms)
 
 
 def contradiction(report: GateReport) -> str | None:

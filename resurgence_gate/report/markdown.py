@@ -15,6 +15,7 @@ from resurgence_gate.report.tables import (
     erased_tables,
     gravest,
     headline,
+    judged_again,
     percent,
     point,
     pool,
@@ -66,6 +67,8 @@ def _head(report: GateReport) -> Iterator[str]:
     yield from (f"# {safe(headline(report.decision))}", "")
     suspect, policy = code(report.suspect.ref), code(report.policy.name)
     yield f"Suspect `{suspect}`, policy `{policy}`; {decided(report.decision)}."
+    if (again := judged_again(report)) is not None:
+        yield from ("", safe(again))
     yield ""
 
 
@@ -258,6 +261,8 @@ def _provenance(report: GateReport) -> Iterator[str]:
             f"{f' ({safe(made.device_name)})' if made.device_name else ''}, {made.dtype}",
         ),
     )
+    if (mark := report.judged_again) is not None:
+        yield row("judged again", (f"from the report with sha256 `{mark.report}`",))
     if made.stages:
         yield row("time", (f"{sum(stage.seconds for stage in made.stages):.0f} s",))
     if made.libraries:

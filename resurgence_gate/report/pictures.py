@@ -48,6 +48,15 @@ def read_picture(kept: KeptPicture, run: Path) -> bytes | None:
     return content
 
 
+def copy_pictures(kept: Iterable[KeptPicture], run: Path, out: Path) -> None:
+    """Copy the pictures of a report from the folder `run` to `out`, as far as they are there. Raises UsageError."""
+    discard_pictures(out)
+    for picture in kept:
+        if (content := read_picture(picture, run)) is not None:
+            (out / FOLDER).mkdir(parents=True, exist_ok=True)
+            write_atomically(out / FOLDER / Path(picture.file).name, content)
+
+
 def discard_pictures(out: Path) -> None:
     """Remove the pictures of an earlier report; what else lies there stays."""
     for path in (out / FOLDER).glob("*.webp"):

@@ -101,6 +101,17 @@ def headline(decision: Decision) -> str:
     return decision.sentence if told else f"{decision.verdict}: {decision.sentence}"
 
 
+def judged_again(report: GateReport) -> str | None:
+    """What is to be known of a report whose verdict was made later than its measurements."""
+    mark = report.judged_again
+    if mark is None:
+        return None
+    return (
+        f"Judged again on {mark.created} from the measurements of {report.provenance.created}; under policy "
+        f"{mark.policy} the verdict was {mark.verdict}."
+    )
+
+
 def by_rule(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
     """Findings of each rule, in the order of the rules, the gravest first."""
     grouped: dict[str, list[Finding]] = {}

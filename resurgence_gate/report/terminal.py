@@ -18,6 +18,7 @@ from resurgence_gate.report.tables import (
     confidence,
     erased_tables,
     headline,
+    judged_again,
     point,
     whole_percent,
 )
@@ -108,7 +109,12 @@ def _curves(report: GateReport, *, ascii_only: bool) -> RenderableType:
 def _verdict(report: GateReport, console: Console) -> RenderableType:
     decision = report.decision
     style = _VERDICT_STYLE[decision.verdict]
-    body = Group(Text(headline(decision), style=f"bold {style}"), *_reasons(report))
+    again = judged_again(report)
+    body = Group(
+        Text(headline(decision), style=f"bold {style}"),
+        *_reasons(report),
+        *([Text(f"\n{again}", style="dim")] if again else []),
+    )
     title = Text(f"{report.suspect.ref} under policy {report.policy.name}")
     if not console.is_terminal:
         return Group(title, body)

@@ -86,6 +86,15 @@ class Approval(_Part):
     note: Annotated[str, Field(max_length=4000)]
 
 
+class Again(_Part):
+    """That the verdict is not the one which the check came to, and which that was."""
+
+    created: Annotated[AwareDatetime, Field(strict=False)]
+    verdict: Annotated[Verdict, Field(strict=False)]
+    policy: Resource
+    report: Resource
+
+
 class Extension(_Part):
     """What a test result has no field for."""
 
@@ -96,6 +105,7 @@ class Extension(_Part):
     model: Resource
     report: Resource
     measured: Measured
+    judged_again: Again | None = Field(alias="judgedAgain")
     attested: Annotated[AwareDatetime, Field(strict=False)]
     approval: Approval | None
 
@@ -163,6 +173,7 @@ def make_statement(
             dtype=made.dtype,
             libraries=made.libraries,
         ),
+        judged_again=_again(report),
         attested=attested,
         approval=approval,
     )
@@ -241,6 +252,18 @@ def _configuration(report: GateReport) -> list[Resource]:
         Resource(name=name, digest=Digest(sha256=sha256), annotations=annotations)
         for name, sha256, annotations in used
     ]
+
+
+def _again(report: GateReport) -> Again | None:
+    mark = report.judged_again
+    if mark is None:
+        return None
+    return Again(
+        created=datetime.fromisoformat(mark.created),
+        verdict=mark.verdict,
+        policy=Resource(name=mark.policy, digest=Digest(sha256=mark.policy_digest)),
+        report=Resource(name="report.json", digest=Digest(sha256=mark.report)),
+    )
 
 
 def _body(statement: Statement) -> dict[str, Any]:

@@ -301,6 +301,18 @@ class KeptPicture:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JudgedAgain:
+    """That a report's decision was made later than its measurements, under other thresholds; and what it was before."""
+
+    report: str  # SHA-256 of the report.json that was judged again
+    policy: str  # the name of its policy
+    policy_digest: str
+    verdict: Verdict  # under that one
+    created: str  # ISO 8601, UTC
+    tool_version: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class GateReport:
     """The one product of `check`; every report, exit code and attestation is rendered from it."""
 
@@ -317,6 +329,7 @@ class GateReport:
     curves: tuple[DoseCurve, ...]  # every fine-tune x replicate
     decision: Decision
     provenance: Provenance
+    judged_again: JudgedAgain | None = None  # None: as it was measured
 
 
 @dataclass(frozen=True, kw_only=True)

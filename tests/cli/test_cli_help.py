@@ -16,6 +16,7 @@ GOLDEN = Path(__file__).parent / "golden"
 PAGES = {
     "help": [],
     "check": ["check"],
+    "judge": ["judge"],
     "attest": ["attest"],
     "verify": ["verify"],
     "fetch": ["fetch"],
@@ -85,6 +86,7 @@ def test_version() -> None:
         ["--version"],
         ["check", "--help"],
         ["unlearn", "--help"],
+        ["judge", "--help"],
         ["attest", "--help"],
         ["verify", "--help"],
         ["inspect", "--help"],
