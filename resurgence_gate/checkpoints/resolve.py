@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
@@ -22,45 +22,54 @@ from resurgence_gate.checkpoints.ref import format_ref
 from resurgence_gate.checkpoints.settings import check_settings
 from resurgence_gate.checkpoints.tree import check_files, refuse_code
 from resurgence_gate.checkpoints.weights import check_weights
-from resurgence_gate.errors import UsageError
+from resurgence_gate.errors import RefusedCheckpoint, UsageError
+from resurgence_gate.execution.interface import Progress, SilentProgress
 from resurgence_gate.vocabulary import Access, Checkpoint, CheckpointRef, Folder, HubRepo, Pocket, UnetOnly
 
 
-def resolve(ref: CheckpointRef, access: Access = Access()) -> Checkpoint:
+def resolve(
+    ref: CheckpointRef, access: Access = Access(), progress: Progress = SilentProgress()
+) -> Checkpoint:
     """The files of `ref` on this disk, each with its SHA-256; Hub files are downloaded.
 
-    Raises UsageError (no such model, or not one that is
-    supported), RefusedCheckpoint (unsafe, or not what it claims to be) and HubError (worth retrying).
+    Raises UsageError (no such model, or not one that is supported or allowed), RefusedCheckpoint (unsafe, or not what
+    it claims to be), ResourceError (no room for it) and HubError (worth retrying).
     """
     match ref:
         case Folder():
-            return _folder(ref.path, format_ref(ref), ours=False)
+            return _folder(ref.path, format_ref(ref))
         case HubRepo():
             from resurgence_gate.checkpoints.hub import download  # imports huggingface_hub
 
-            snapshot = download(ref)
-            return _folder(snapshot.folder, format_ref(HubRepo(repo=ref.repo, revision=snapshot.commit)))
+            snapshot = download(ref, access, progress)
+            pinned = format_ref(HubRepo(repo=ref.repo, revision=snapshot.commit))
+            return _folder(snapshot.folder, pinned, hub=snapshot.sha256)
         case Pocket():
             return _pocket(ref)
         case UnetOnly():
-            return _overlaid(resolve(ref.base, access), ref.path, format_ref(ref))
+            return _overlaid(resolve(ref.base, access, progress), ref.path, format_ref(ref))
         case _:
             assert_never(ref)
 
 
-def _folder(root: Path, ref: str, *, ours: bool = True) -> Checkpoint:
-    """`ours`: the tree was laid out by this package or the Hub's client, which fetches what is read only."""
+def _folder(root: Path, ref: str, *, hub: Mapping[str, str] | None = None) -> Checkpoint:
+    """`hub`: the SHA-256 of the files of a snapshot, which were checked; others may lie there and are not read."""
     if not root.is_dir():
         raise UsageError(f"{ref}: folder not found")
     components = read_model_index(root, where=ref)
-    if not ours:
+    if hub is None:
         refuse_code(root, where=ref)
     names = pipeline_files(_names(root), components, where=ref)
+    if hub is not None and set(names) != set(hub):
+        raise RefusedCheckpoint(
+            f"{ref}: {min(set(names) ^ set(hub))} is not as in the repository; remove {root.parent.parent} from the "
+            "Hub cache, and run the same command again"
+        )
     check_files(root, names, where=ref)
     check_shards(root, names, where=ref)
     blanks_empty_prompt(root, where=ref)
     check_weights(root, names, check_settings(root, components, where=ref), where=ref)
-    files = tuple((name, hash_file(root / name)) for name in names)
+    files = tuple((name, hub[name] if hub else hash_file(root / name)) for name in names)
     notes = not_run(root, where=ref)
     return Checkpoint(ref=ref, digest=digest_of(files), root=root, files=files, notes=notes)
 

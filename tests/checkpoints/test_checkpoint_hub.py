@@ -14,6 +14,7 @@ import pytest
 from fakes.hub import FakeHub, connect
 
 from resurgence_gate.checkpoints import parse_ref, resolve
+from resurgence_gate.checkpoints.hub import patience
 from resurgence_gate.errors import GateError, HubError, RefusedCheckpoint, UsageError
 from resurgence_gate.testing import tiny_model_folder
 from resurgence_gate.vocabulary import Folder, HubRepo
@@ -28,6 +29,14 @@ def hub(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         connect(fake, monkeypatch, tmp_path / "cache")
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield fake
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Nobody waits; how long they would have."""
+    asked: list[float] = []
+    monkeypatch.setattr(patience, "sleep", asked.append)
+    return asked
 
 
 def failure(ref: str = "org/model") -> GateError:

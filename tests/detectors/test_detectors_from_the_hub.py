@@ -44,7 +44,8 @@ def test_a_branch_that_moves_is_another_detector(hub, folder):
     assert locate_detector(SPEC, ERASED).digest != first
 
 
-def test_a_hub_that_does_not_answer_is_worth_retrying(hub):
+def test_a_hub_that_does_not_answer_is_worth_retrying(hub, monkeypatch):
+    monkeypatch.setattr("resurgence_gate.checkpoints.hub.patience.sleep", lambda seconds: None)
     hub.status = 500
     with pytest.raises(HubError) as raised:
         locate_detector(SPEC, ERASED)

@@ -6,9 +6,10 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -18,11 +19,30 @@ import pytest
 from huggingface_hub import file_download
 
 
+@dataclass(kw_only=True)
+class Trouble:
+    """What goes wrong with requests whose path `path` is found in, `times` of them (None: all from now on)."""
+
+    path: str = ""
+    times: int | None = 1
+    status: int | None = None  # the answer, instead of what was asked for
+    error_code: str | None = None  # the Hub's own word for it
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: int | None = None  # the connection is closed after so many bytes of the body
+    hang: bool = False  # nothing more is said: at once, or after `cut` bytes
+    content: Callable[[bytes], bytes] = lambda content: content  # what is sent as the file, instead of it
+    etag: str | None = None  # what the file is said to be when it is sent
+    listed: dict[str, object] = field(default_factory=dict)  # what the listing says of the files instead
+    answer: str | None = None  # what is answered, with status 200
+    first: Callable[[], object] = lambda: None  # is done before the answer
+
+
 @dataclass
 class FakeHub:
     """Serves `repos`: name -> {branch or tag -> folder}; `main` is what one gets unasked.
 
-    `status` (with the Hub's own `error_code`) is the answer to everything instead, if set. `requests` are
+    `status` (with the Hub's own `error_code`) is the answer to everything instead, if set; `troubles` are the first
+    that match a request. Safetensors and pickles are listed by their SHA-256, as with Git LFS. `requests` are
     (method, path), in order; `tokens` what came as authorization. `whoami` is whom it takes a token for: nobody's, if
     None.
     """
@@ -31,16 +51,26 @@ class FakeHub:
     status: int | None = None
     error_code: str | None = None
     whoami: dict[str, object] | None = None
+    troubles: list[Trouble] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     endpoint: str = ""
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    def trouble(self, path: str) -> Trouble:
+        """What is to go wrong with this request, if anything."""
+        for trouble in self.troubles:
+            if trouble.times != 0 and re.search(trouble.path, path):
+                trouble.times = None if trouble.times is None else trouble.times - 1
+                return trouble
+        return Trouble()
 
     def commit(self, repo: str, revision: str = "main") -> str:
         """The 40 hexadecimal digits of a revision: its content."""
-        digest = hashlib.sha1(repo.encode())
-        for name, file in _files(self.repos[repo][revision]).items():
-            digest.update(name.encode() + file.read_bytes())
-        return digest.hexdigest()
+        files = _files(self.repos[repo][revision]).items()
+        return _commit(
+            repo, tuple((name, file, file.stat().st_mtime_ns, file.stat().st_size) for name, file in files)
+        )
 
     def find(self, repo: str, revision: str) -> tuple[str, Path] | None:
         """(commit, folder) of a branch, tag or commit."""
@@ -65,6 +95,7 @@ class FakeHub:
         try:
             yield self
         finally:
+            self.closing.set()
             server.shutdown()
             server.server_close()
             thread.join()
@@ -84,6 +115,7 @@ def connect(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
 
 class _Handler(BaseHTTPRequestHandler):
     hub: FakeHub
+    trouble = Trouble()
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self) -> None:
@@ -99,6 +131,15 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append((self.command, path))
         self.hub.tokens.append(self.headers.get("Authorization", ""))
+        self.trouble = self.hub.trouble(path)
+        self.trouble.first()
+        if self.trouble.hang and self.trouble.cut is None:
+            self.hub.closing.wait()
+            return None
+        if self.trouble.status is not None:
+            return self._error(self.trouble.status, self.trouble.error_code, **self.trouble.headers)
+        if self.trouble.answer is not None:
+            return self._send(200, self.trouble.answer.encode(), {"Content-Type": "application/json"})
         if self.hub.status is not None:
             return self._error(self.hub.status, self.hub.error_code)
         path = self.hub.routed(path)
@@ -119,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._error(404, None)
 
     def _info(self, repo: str, commit: str, folder: Path) -> None:
-        siblings = [{"rfilename": name} for name in _files(folder)]
+        siblings = [{**_listed(name, file), **self.trouble.listed} for name, file in _files(folder).items()]
         facts = {"private": False, "tags": [], "downloads": 0, "likes": 0}
         self._json({"_id": repo, "id": repo, "modelId": repo, "sha": commit, "siblings": siblings, **facts})
 
@@ -135,20 +176,24 @@ class _Handler(BaseHTTPRequestHandler):
         file = _files(folder).get(name)
         if file is None:
             return self._error(404, "EntryNotFound")
-        content, headers = file.read_bytes(), {"ETag": f'"{_etag(file)}"', "X-Repo-Commit": commit}
+        content = self.trouble.content(file.read_bytes())
+        headers = {"ETag": f'"{self.trouble.etag or _etag(file)}"', "X-Repo-Commit": commit}
         headers["Accept-Ranges"] = "bytes"
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if not asked:
             return self._send(200, content, headers)
         first, last = int(asked[1]), int(asked[2] or len(content) - 1)
+        if first >= len(content):
+            return self._error(416, None)
         headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
         return self._send(206, content[first : last + 1], headers)
 
     def _json(self, value: object) -> None:
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
-    def _error(self, status: int, code: str | None) -> None:
-        self._send(status, b"{}", {"X-Error-Code": code, "X-Error-Message": code} if code else {})
+    def _error(self, status: int, code: str | None, **headers: str) -> None:
+        told = {"X-Error-Code": code, "X-Error-Message": code} if code else {}
+        self._send(status, b"{}", {**told, **headers})
 
     def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -156,11 +201,34 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content)
+            self.wfile.write(content[: self.trouble.cut])
+        if self.trouble.cut is not None:
+            self.wfile.flush()
+            if self.trouble.hang:
+                self.hub.closing.wait()
+            self.close_connection = True
+
+
+@lru_cache(maxsize=64)
+def _commit(repo: str, files: tuple[tuple[str, Path, int, int], ...]) -> str:
+    digest = hashlib.sha1(repo.encode())
+    for name, file, *_ in files:
+        digest.update(name.encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def _files(folder: Path) -> dict[str, Path]:
     return {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def _listed(name: str, file: Path) -> dict[str, object]:
+    """As the Hub lists a file when it is asked for `blobs`: of a large one it knows the SHA-256."""
+    content = file.read_bytes()
+    facts: dict[str, object] = {"rfilename": name, "size": len(content), "blobId": _etag(file)}
+    if name.endswith((".safetensors", ".bin", ".pt", ".ckpt")):
+        sha256 = hashlib.sha256(content).hexdigest()
+        facts |= {"blobId": "0" * 40, "lfs": {"sha256": sha256, "size": len(content), "pointerSize": 134}}
+    return facts
 
 
 def _etag(file: Path) -> str:
