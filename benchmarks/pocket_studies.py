@@ -18,7 +18,7 @@ from resurgence_gate.execution.local import LocalExecutor
 from resurgence_gate.observe import Bench
 from resurgence_gate.store.folder import Store
 from resurgence_gate.unlearners.interface import Recipe
-from resurgence_gate.vocabulary import Arm, Observation, Pocket, UnetOnly
+from resurgence_gate.vocabulary import Arm, Observation, Pocket, TensorsOn
 
 PROBE = {"weight_decay": 0.01, "batch": 8, "replicates": 1}  # as in the shipped pocket policy
 
@@ -42,13 +42,13 @@ def pocket_policy() -> dict[str, Any]:
     return content
 
 
-def erased_model(file: Path, recipe: Recipe, seed: int) -> UnetOnly:
+def erased_model(file: Path, recipe: Recipe, seed: int) -> TensorsOn:
     """The UNet of pocket:base after `recipe`; made once."""
     if not file.exists():
         base = resolve(Pocket(name="base"))
         model = load_model(base, device=torch.device("cpu"), dtype=torch.float32)
         recipe.unlearn(model, seed=seed, progress=SilentProgress()).save(file, base_digest=base.digest)
-    return UnetOnly(path=file, base=Pocket(name="base"))
+    return TensorsOn(path=file, base=Pocket(name="base"))
 
 
 def after(observations: dict[Arm, Observation], dose: int) -> Observation:

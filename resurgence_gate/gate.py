@@ -45,7 +45,6 @@ from resurgence_gate.vocabulary import (
     DetectorUsed,
     Draw,
     GateReport,
-    LoadedFile,
     ModelUsed,
     Observation,
     Outcome,
@@ -198,7 +197,7 @@ def model_used(checkpoint: Checkpoint) -> ModelUsed:
     return ModelUsed(
         ref=checkpoint.ref,
         digest=checkpoint.digest,
-        files=tuple(LoadedFile(name=name, sha256=sha256) for name, sha256 in checkpoint.loaded),
+        files=checkpoint.loaded,
         notes=checkpoint.notes,
     )
 

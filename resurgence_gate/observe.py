@@ -284,7 +284,7 @@ def _load_model(checkpoint: Checkpoint, bench: Bench) -> DiffusionModel:
         return load_model(checkpoint, device=torch.device(bench.device), dtype=getattr(torch, bench.dtype))
     except (RefusedCheckpoint, FileNotFoundError) as error:
         # Fine-tuned weights lie in the store, and damage there says nothing about the suspect.
-        for file, _ in checkpoint.overlays:
+        for file in (overlay.path for overlay in checkpoint.overlays):
             if file.is_relative_to(bench.store.root) and damage(file.parent) is not None:
                 forget_whole(file.parent)
                 raise LostArtefact(

@@ -62,7 +62,7 @@ def test_it_is_the_model_that_the_check_looked_at(
     looked_at = {(arm.probe, arm.dose): seen.checkpoint for arm, seen in checked.after.items()}
     assert looked_at[probe, dose or 3] == tuned.checkpoint.digest
     written = unet_of(tmp_path / "out").state_dict()
-    trained = load_file(tuned.checkpoint.overlays[-1][0])
+    trained = load_file(tuned.checkpoint.overlays[-1].path)
     for name, tensor in trained.items():
         assert torch.equal(written[name], tensor.float())
     assert not torch.equal(written["conv_in.weight"], unet_of(suspect.path).state_dict()["conv_in.weight"])

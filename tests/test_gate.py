@@ -154,7 +154,7 @@ def test_weights_that_are_damaged_while_the_check_runs_are_no_refusal_of_the_sus
 ):
     def damaging(task, progress):
         probed = fine_tune(task, progress)
-        harm(probed.checkpoints[-1][1].overlays[-1][0], kind)
+        harm(probed.checkpoints[-1][1].overlays[-1].path, kind)
         return probed
 
     bench = tiny_bench(tmp_path)

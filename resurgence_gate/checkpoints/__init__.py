@@ -4,16 +4,16 @@
 """
 
 from resurgence_gate.checkpoints.digest import digest_of
-from resurgence_gate.checkpoints.inspect import UnetTensors, inspect_unet_tensors
+from resurgence_gate.checkpoints.inspect import PartTensors, inspect_tensors
 from resurgence_gate.checkpoints.pocket import pocket_folder, pocket_names
 from resurgence_gate.checkpoints.ref import format_ref, parse_ref
 from resurgence_gate.checkpoints.resolve import resolve
 
 __all__ = [
-    "UnetTensors",
+    "PartTensors",
     "digest_of",
     "format_ref",
-    "inspect_unet_tensors",
+    "inspect_tensors",
     "parse_ref",
     "pocket_folder",
     "pocket_names",

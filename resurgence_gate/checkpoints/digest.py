@@ -7,7 +7,7 @@ from pathlib import Path
 
 from resurgence_gate.errors import RefusedCheckpoint, ResourceError
 from resurgence_gate.store import content_key
-from resurgence_gate.vocabulary import Checkpoint
+from resurgence_gate.vocabulary import Checkpoint, Overlay
 
 
 def hash_file(file: Path) -> str:
@@ -19,9 +19,11 @@ def hash_file(file: Path) -> str:
         raise ResourceError(f"{file}: cannot be read ({error.strerror})") from error
 
 
-def digest_of(files: tuple[tuple[str, str], ...], overlays: tuple[tuple[Path, str], ...] = ()) -> str:
-    """SHA-256 over names and contents: (name, sha256) of each file, then the sha256 of each overlay."""
-    return content_key({"files": sorted(files), "overlays": [sha256 for _, sha256 in overlays]})
+def digest_of(files: tuple[tuple[str, str], ...], overlays: tuple[Overlay, ...] = ()) -> str:
+    """SHA-256 over names and contents: (name, sha256) of each file, then the sha256 of what is published over it."""
+    # A file may have given several overlays.
+    over = dict.fromkeys(file.sha256 for overlay in overlays for file in overlay.published)
+    return content_key({"files": sorted(files), "overlays": list(over)})
 
 
 def verify(checkpoint: Checkpoint, under: str = "") -> None:
@@ -30,7 +32,8 @@ def verify(checkpoint: Checkpoint, under: str = "") -> None:
     Called after loading, so that what is in memory is what the report names.
     """
     known = [(checkpoint.root / name, sha256) for name, sha256 in checkpoint.files if name.startswith(under)]
-    for file, sha256 in (*known, *checkpoint.overlays):
+    over = [(overlay.path, overlay.sha256) for overlay in checkpoint.overlays]
+    for file, sha256 in (*known, *over):
         if hash_file(file) != sha256:
             raise RefusedCheckpoint(
                 f"{file}: its content changed since the check began; nothing was judged. "

@@ -165,7 +165,9 @@ def _describe_file(
         notes = (*notes, *why_not)
     if resolving:
         resolved = resolving.result()
-    sha256 = resolved.overlays[-1][1] if isinstance(resolved, Checkpoint) else hash_file(path)
+    sha256 = (
+        resolved.overlays[-1].published[0].sha256 if isinstance(resolved, Checkpoint) else hash_file(path)
+    )
     metadata = dict(file.metadata) if file else {}
     notes = (*notes, *_notes_on_base(metadata, base, resolved))
     card, card_notes = _card_in(path.parent)
@@ -211,7 +213,9 @@ def _notes_on_base(
     if base is None:
         return (f"its header names its base: {named}",) if named else ()
     if digest and isinstance(resolved, Checkpoint):
-        if digest != digest_of(resolved.files, resolved.overlays[:-1]):
+        ours = resolved.overlays[-1].published
+        below = tuple(overlay for overlay in resolved.overlays if overlay.published != ours)
+        if digest != digest_of(resolved.files, below):
             return (f"its header says that it was made from another base (digest {digest})",)
         return ("its header says that it was made from this base",)
     return ()
@@ -346,6 +350,8 @@ def _all_refusals(
         for f in facts
         if f.not_finite
     ]
+    if nan and first and "NaN or infinite" in first[0]:
+        first = []  # the same, of one tensor
     # A header that lies is found twice: once by the name in the folder, once by the path of the file.
     new = [told for told in others if not any(told.partition(": ")[2] in known for known in first)]
     return tuple(dict.fromkeys([*first, *new, *nan]))

@@ -116,9 +116,9 @@ def _vocabulary(component: str, present: set[str], where: str) -> set[str]:
     return {f"{component}/{name}" for name in _TOKENIZER & inside}
 
 
-def unet_weights(names: Iterable[str]) -> tuple[str, ...]:
-    """Of the files of a pipeline, those that hold the tensors of its UNet."""
-    return tuple(name for name in names if name.startswith("unet/") and name.endswith(".safetensors"))
+def component_weights(names: Iterable[str], component: str) -> tuple[str, ...]:
+    """Of the files of a pipeline, those that hold the tensors of `component`."""
+    return tuple(name for name in names if name.startswith(f"{component}/") and name.endswith(".safetensors"))
 
 
 def _weights(component: str, present: set[str], where: str) -> set[str]:

@@ -1,22 +1,31 @@
-"""A LoRA file beside its base: which weights it adds to, and the norm of B A without a product of that size.
+"""A LoRA file beside its base: which weights it adds to, how strongly, and the norm of B A without that product.
 
 peft      unet.<module>.lora_A.weight, .lora_B.weight
 kohya     lora_unet_<module with _>.lora_down.weight, .lora_up.weight, .alpha   (scale alpha / rank)
 diffusers unet.<module>.lora.down.weight, .lora.up.weight; <attn>.processor.to_k_lora.down.weight
+
+Its strength is alpha / rank. Kohya writes alpha beside the factors, diffusers into the header (`lora_adapter_metadata`)
+or nowhere where it is the rank, and peft into `adapter_config.json` beside the file.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from resurgence_gate.checkpoints.differences import Key, Likeness, Measured, Stored, square, summarize
 from resurgence_gate.checkpoints.facts import Comparison, WrongShape
+from resurgence_gate.checkpoints.header import read_header
+from resurgence_gate.checkpoints.layout import read_json
 from resurgence_gate.checkpoints.mapped import Array, TensorFile, decode
+from resurgence_gate.errors import RefusedCheckpoint
 
 _PAIRS = (
     (re.compile(r"(.+)\.lora_(A|B)(?:\.\w+)?\.weight"), "A"),
@@ -24,6 +33,7 @@ _PAIRS = (
     (re.compile(r"(.+)\.lora\.(down|up)\.weight"), "down"),
     (re.compile(r"(.+\.to_(?:q|k|v|out))_lora\.(down|up)\.weight"), "down"),
 )
+_PEFT, _METADATA = "base_model.model.", "lora_adapter_metadata"
 _PREFIXES = {  # of a module's name: its component
     "lora_unet_": "unet",
     "lora_te1_": "text_encoder",
@@ -42,7 +52,7 @@ class Factors:
 
     a: Stored
     b: Stored
-    scale: float
+    scale: float  # NaN: nothing says it
 
     @property
     def rank(self) -> int:
@@ -80,11 +90,12 @@ def read_factors(file: TensorFile) -> tuple[dict[str, Factors], tuple[str, ...]]
             module, is_a = match
             found.setdefault(module, {})[is_a] = name
     factors, used = {}, set()
+    said = _strengths(file)
     for module, pair in found.items():
         if len(pair) == 2:
             a, b = (Stored(file=file, name=pair[is_a]) for is_a in (True, False))
             alpha = f"{module}.alpha"
-            factors[module] = Factors(a=a, b=b, scale=_scale(file, alpha, a))
+            factors[module] = Factors(a=a, b=b, scale=_scale(file, module, a, said))
             used |= {a.name, b.name, alpha}
     return factors, tuple(name for name in file.entries if name not in used)
 
@@ -92,18 +103,18 @@ def read_factors(file: TensorFile) -> tuple[dict[str, Factors], tuple[str, ...]]
 def compare_lora(file: TensorFile, base: Mapping[Key, Stored], *, name: str) -> Comparison:
     """The weights of `base` (called `name`) that the LoRA in `file` adds to."""
     factors, leftover = read_factors(file)
-    weights = {_flat(key): key for key in base if key[1].endswith(".weight")}
+    weights = by_flat_name(base)
     measured, wrong, unknown = [], [], [("", name) for name in leftover]
     for module, pair in factors.items():
-        component, plain = _place(module)
+        component, plain = place_of(module)
         key = weights.get((component, plain.replace(".", "_")))
         if key is None:
             unknown.append((component, plain))
-        elif not pair.fit or _linear(pair.product) != _linear(base[key].shape):
+        elif not fits(pair, base[key].shape):
             wrong.append(WrongShape(name=".".join(key), shape=pair.product, base=base[key].shape))
         else:
             measured.append(_measure(key, pair, base[key]))
-    components = {_place(module)[0] for module in factors}
+    components = {place_of(module)[0] for module in factors}
     return summarize(
         measured,
         base=name,
@@ -128,8 +139,8 @@ def _factor(name: str) -> tuple[str, bool] | None:
     return None
 
 
-def _place(module: str) -> tuple[str, str]:
-    """(component, the module's name in it)"""
+def place_of(module: str) -> tuple[str, str]:
+    """(component, the module's name in it), of a module as a LoRA file names it."""
     component = "unet"
     for prefix, owner in _PREFIXES.items():
         if module.startswith(prefix):
@@ -140,9 +151,18 @@ def _place(module: str) -> tuple[str, str]:
     return component, re.sub(r"\.to_out$", ".to_out.0", module)
 
 
-def _flat(key: Key) -> Key:
-    """Kohya writes every dot of a module's name as an underscore."""
-    return key[0], key[1].removesuffix(".weight").replace(".", "_")
+def by_flat_name(keys: Iterable[Key]) -> dict[Key, Key]:
+    """The weights among `keys` by the names of their modules with `_` for every dot, which is how kohya writes them."""
+    return {
+        (component, name.removesuffix(".weight").replace(".", "_")): (component, name)
+        for component, name in keys
+        if name.endswith(".weight")
+    }
+
+
+def fits(pair: Factors, shape: tuple[int, ...]) -> bool:
+    """Can B A be added to a weight of this shape?"""
+    return pair.fit and _linear(pair.product) == _linear(shape)
 
 
 def _linear(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -150,11 +170,53 @@ def _linear(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:2] if math.prod(shape[2:]) == 1 else shape
 
 
-def _scale(file: TensorFile, alpha: str, a: Stored) -> float:
-    if alpha not in file.entries or not a.shape or not a.shape[0]:
-        return 1.0
-    values = _matrix(Stored(file=file, name=alpha))
-    return float(values[0]) / a.shape[0] if len(values) == 1 else 1.0
+def _scale(file: TensorFile, module: str, a: Stored, said: Mapping[str, Any] | None) -> float:
+    """alpha / rank; 1 where only diffusers wrote the file, which leaves out an alpha that is the rank."""
+    rank, alpha = (a.shape[0] if a.shape else 0), f"{module}.alpha"
+    if not rank:
+        return math.nan
+    if alpha in file.entries:
+        values = _matrix(Stored(file=file, name=alpha))
+        return float(values[0]) / rank if len(values) == 1 else math.nan
+    if said is None:
+        return math.nan if module.startswith(_PEFT) else 1.0
+    component = "" if module.startswith(_PEFT) else f"{place_of(module)[0]}."
+    own = {key.removeprefix(component): value for key, value in said.items() if key.startswith(component)}
+    return _said_scale(own, module, rank) if own else 1.0
+
+
+def _said_scale(said: Mapping[str, Any], module: str, rank: int) -> float:
+    """What peft computes of a configuration."""
+    patterns = said.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        return math.nan
+    own = [patterns[key] for key in patterns if f".{module}".endswith(f".{key}")]
+    alpha = own[0] if own else said.get("lora_alpha")
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or said.get("use_dora"):
+        return math.nan
+    return alpha / (math.sqrt(rank) if said.get("use_rslora") else rank)
+
+
+def beside(file: Path) -> tuple[Path, ...]:
+    """The file beside `file` that is read with it: peft's configuration of a LoRA."""
+    config = file.with_name("adapter_config.json")
+    if not config.is_file() or not any(name.startswith(_PEFT) for name in read_header(file)):
+        return ()
+    return (config,)
+
+
+def _strengths(file: TensorFile) -> Mapping[str, Any] | None:
+    """What is written of alphas: in the header, or in peft's configuration beside the file."""
+    text = file.metadata.get(_METADATA)
+    if text is None:
+        return next((read_json(config, where=str(config)) for config in beside(file.path)), None)
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise RefusedCheckpoint(f"{file.path}: {_METADATA} in its header is not a JSON object; save it again")
+    return said
 
 
 def _matrix(stored: Stored) -> Array:

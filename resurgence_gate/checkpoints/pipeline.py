@@ -6,7 +6,7 @@ Loading is strict: every tensor of the model comes from the files, and every ten
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -25,7 +25,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging
 
 from resurgence_gate.checkpoints.digest import verify
-from resurgence_gate.checkpoints.inspect import read_unet_tensors
+from resurgence_gate.checkpoints.inspect import read_tensors
+from resurgence_gate.checkpoints.kinds import plain_name
 from resurgence_gate.checkpoints.laid_out import laid_out
 from resurgence_gate.checkpoints.layout import blanks_empty_prompt, read_model_index
 from resurgence_gate.diffusion.prompts import Context, embed, tokenize
@@ -96,10 +97,18 @@ def _load_model(
             _load_tokenizer(root / name, ref) for name in classes if name.startswith("tokenizer")
         ),
         text_encoders=tuple(
-            _settled(_load_text_encoder(classes[name], root / name, dtype, ref), device, ref)
+            _settled(
+                _laid_over(checkpoint, name, _load_text_encoder(classes[name], root / name, dtype, ref)),
+                device,
+                ref,
+            )
             for name in encoders
         ),
-        vae=_settled(_load_vae(root / "vae", dtype, ref, xl=len(encoders) > 1), device, ref),
+        vae=_settled(
+            _laid_over(checkpoint, "vae", _load_vae(root / "vae", dtype, ref, xl=len(encoders) > 1)),
+            device,
+            ref,
+        ),
         unet=_load_unet(checkpoint, root, device, dtype),
         scheduler=_load_scheduler(classes["scheduler"], root, ref),
         blank_empty=len(encoders) > 1 and blanks_empty_prompt(root, where=ref),
@@ -121,18 +130,24 @@ def _load_unet(
     checkpoint: Checkpoint, root: Path, device: torch.device, dtype: torch.dtype
 ) -> UNet2DConditionModel:
     unet: UNet2DConditionModel = _load_diffuser(UNet2DConditionModel, root / "unet", dtype, checkpoint.ref)
-    for file, _ in checkpoint.overlays:
-        overlay_unet(unet, file)
-    return _settled(unet, device, checkpoint.ref)
+    return _settled(_laid_over(checkpoint, "unet", unet), device, checkpoint.ref)
 
 
-def overlay_unet(unet: UNet2DConditionModel, file: Path) -> int:
-    """Lay the tensors of `file` over those of `unet`, in place; say how many. Raises RefusedCheckpoint."""
-    state: Mapping[str, torch.Tensor] = unet.state_dict()
+def _laid_over(checkpoint: Checkpoint, component: str, model: _M) -> _M:
+    """`model`, with the overlays of `component` copied into it, in their order. Raises RefusedCheckpoint."""
+    for overlay in checkpoint.overlays:
+        if overlay.component == component:
+            copy_into(model, overlay.path, component)
+    return model
+
+
+def copy_into(model: nn.Module, file: Path, component: str = "unet") -> int:
+    """Lay the tensors of `file` over those of `model`, in place; say how many. Raises RefusedCheckpoint."""
+    state = {plain_name(component, name): tensor for name, tensor in model.state_dict().items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     count = 0
     with torch.no_grad():
-        for name, tensor in read_unet_tensors(file, shapes):
+        for name, tensor in read_tensors(file, shapes, component):
             state[name].copy_(tensor)
             count += 1
     return count

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from resurgence_gate.checkpoints.layout import read_json, unet_weights
+from resurgence_gate.checkpoints.layout import component_weights, read_json
 from resurgence_gate.vocabulary import Checkpoint
 
 INDEX = "model_index.json"
@@ -39,7 +39,7 @@ def publish(staged: Path, folder: Path) -> None:
 
 def _unchanged(names: Iterable[str]) -> list[str]:
     names = list(names)
-    edited = {INDEX, *unet_weights(names), "unet/diffusion_pytorch_model.safetensors.index.json"}
+    edited = {INDEX, *component_weights(names, "unet"), "unet/diffusion_pytorch_model.safetensors.index.json"}
     return [name for name in names if name not in edited]
 
 

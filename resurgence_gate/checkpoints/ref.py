@@ -1,4 +1,4 @@
-"""What the user typed, as a reference: `pocket:esd`, `org/model@revision`, a folder, a UNet over a base."""
+"""What the user typed, as a reference: `pocket:esd`, `org/model@revision`, a folder, a file of tensors over a base."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import assert_never
 
 from resurgence_gate.checkpoints.pocket import pocket_names
 from resurgence_gate.errors import RefusedCheckpoint, UsageError
-from resurgence_gate.vocabulary import CheckpointRef, Folder, HubRepo, Pocket, UnetOnly
+from resurgence_gate.vocabulary import CheckpointRef, Folder, HubRepo, Pocket, TensorsOn
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
@@ -23,9 +23,9 @@ def parse_ref(text: str, *, base: str | None = None) -> CheckpointRef:
 
     Raises UsageError with what to type instead, and RefusedCheckpoint for a pickle.
     """
-    ref = _unet_file(text, base) or _whole_model(text)
-    if base is not None and not isinstance(ref, UnetOnly):
-        raise UsageError(f"{text} is a whole model; --base goes with a UNet file (.safetensors) only")
+    ref = _tensor_file(text, base) or _whole_model(text)
+    if base is not None and not isinstance(ref, TensorsOn):
+        raise UsageError(f"{text} is a whole model; --base goes with a file of tensors (.safetensors) only")
     return ref
 
 
@@ -38,7 +38,7 @@ def format_ref(ref: CheckpointRef) -> str:
             return str(ref.path)
         case Pocket():
             return f"pocket:{ref.name}"
-        case UnetOnly():
+        case TensorsOn():
             return f"{ref.path} --base {format_ref(ref.base)}"
         case _:
             assert_never(ref)
@@ -52,7 +52,7 @@ def local_path(text: str) -> Path:
         return Path(text)
 
 
-def _unet_file(text: str, base: str | None) -> UnetOnly | None:
+def _tensor_file(text: str, base: str | None) -> TensorsOn | None:
     path = local_path(text)
     if not isfile(path):  # noqa: PTH113
         return None
@@ -61,16 +61,14 @@ def _unet_file(text: str, base: str | None) -> UnetOnly | None:
             f"{text}: {path.suffix} files are pickles, which run code when loaded; convert it to .safetensors"
         )
     if path.suffix.lower() != ".safetensors":
-        raise UsageError(f"{text}: neither a diffusers folder nor a .safetensors file of UNet tensors")
+        raise UsageError(f"{text}: neither a diffusers folder nor a .safetensors file of tensors")
     if base is None:
-        raise UsageError(
-            f"{text} holds UNet tensors only: name their model, with --base org/model or a folder"
-        )
+        raise UsageError(f"{text} holds tensors only: name their model, with --base org/model or a folder")
     if isfile(local_path(base)):  # noqa: PTH113
         raise UsageError(
             f"--base {base}: the base must be a whole model (org/model, a folder or pocket:name)"
         )
-    return UnetOnly(path=path.absolute(), base=_whole_model(base))
+    return TensorsOn(path=path.absolute(), base=_whole_model(base))
 
 
 def _whole_model(text: str) -> CheckpointRef:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
 from resurgence_gate.checkpoints import pocket
 from resurgence_gate.checkpoints.digest import digest_of, hash_file
-from resurgence_gate.checkpoints.inspect import match_unet_tensors, unet_shapes
+from resurgence_gate.checkpoints.laid_over import lay_over, lay_unet_over
 from resurgence_gate.checkpoints.layout import (
     blanks_empty_prompt,
     check_shards,
     not_run,
     pipeline_files,
     read_model_index,
-    unet_weights,
 )
 from resurgence_gate.checkpoints.ref import format_ref
 from resurgence_gate.checkpoints.settings import check_settings
@@ -24,7 +22,7 @@ from resurgence_gate.checkpoints.tree import check_files, refuse_code
 from resurgence_gate.checkpoints.weights import check_weights
 from resurgence_gate.errors import RefusedCheckpoint, UsageError
 from resurgence_gate.execution.interface import Progress, SilentProgress
-from resurgence_gate.vocabulary import Access, Checkpoint, CheckpointRef, Folder, HubRepo, Pocket, UnetOnly
+from resurgence_gate.vocabulary import Access, Checkpoint, CheckpointRef, Folder, HubRepo, Pocket, TensorsOn
 
 
 def resolve(
@@ -46,8 +44,10 @@ def resolve(
             return _folder(snapshot.folder, pinned, hub=snapshot.sha256)
         case Pocket():
             return _pocket(ref)
-        case UnetOnly():
-            return _overlaid(resolve(ref.base, access, progress), ref.path, format_ref(ref))
+        case TensorsOn():
+            if not ref.path.is_file():
+                raise UsageError(f"{format_ref(ref)}: file not found: {ref.path}")
+            return lay_over(resolve(ref.base, access, progress), ref.path, format_ref(ref), access)
         case _:
             assert_never(ref)
 
@@ -88,14 +88,4 @@ def _pocket(ref: Pocket) -> Checkpoint:
     base = _folder(pocket.pocket_folder() / pocket.BASE, format_ref(Pocket(name=pocket.BASE)))
     if ref.name == pocket.BASE:
         return base
-    return _overlaid(base, pocket.pocket_folder() / f"{ref.name}.safetensors", format_ref(ref))
-
-
-def _overlaid(base: Checkpoint, file: Path, ref: str) -> Checkpoint:
-    if not file.is_file():
-        raise UsageError(f"{ref}: file not found: {file}")
-    weights = [base.root / name for name in unet_weights(name for name, _ in base.files)]
-    match_unet_tensors(file, unet_shapes(weights))  # a wrong file is refused before anything is computed
-    overlays = (*base.overlays, (file, hash_file(file)))
-    digest = digest_of(base.files, overlays)
-    return replace(base, ref=ref, digest=digest, overlays=overlays)
+    return lay_unet_over(base, pocket.pocket_folder() / f"{ref.name}.safetensors", format_ref(ref))

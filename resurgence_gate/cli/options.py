@@ -33,7 +33,7 @@ Ref = Annotated[
     str,
     typer.Argument(
         metavar="REF",
-        help="org/model[@revision], a diffusers folder, a UNet .safetensors, or pocket:name.",
+        help="org/model[@revision], a diffusers folder, a .safetensors of tensors, or pocket:name.",
         show_default=False,
     ),
 ]
@@ -49,7 +49,11 @@ PolicyName = Annotated[
 ]
 Base = Annotated[
     str | None,
-    typer.Option(metavar="REF", help="The model that a UNet .safetensors belongs to.", show_default=False),
+    typer.Option(
+        metavar="REF",
+        help="The model that a file of tensors belongs to.",
+        show_default=False,
+    ),
 ]
 OnDevice = Annotated[Device, typer.Option(help="Where to compute; auto takes the fastest.")]
 InDtype = Annotated[Dtype, typer.Option(help="In which numbers to compute.")]

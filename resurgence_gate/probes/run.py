@@ -16,7 +16,7 @@ from resurgence_gate.store.journal import Journal
 from resurgence_gate.store.keys import content_key
 from resurgence_gate.store.manifest import damage
 from resurgence_gate.store.versions import made_with
-from resurgence_gate.vocabulary import Checkpoint, ProbeHealth
+from resurgence_gate.vocabulary import Checkpoint, LoadedFile, Overlay, ProbeHealth
 
 
 def task_key(task: FineTuneTask) -> str:
@@ -93,9 +93,11 @@ def _read(task: FineTuneTask, store: Store) -> Probed:
 
 def _probed_checkpoint(task: FineTuneTask, dose: int, file: Path, sha256: str) -> Checkpoint:
     """The digest says how it was made, so that it is known beforehand; the file's own is checked on loading."""
+    published = LoadedFile(name=file.name, sha256=sha256)
+    trained = Overlay(component="unet", path=file, sha256=sha256, published=(published,))
     return replace(
         task.checkpoint,
         ref=f"{task.checkpoint.ref} after {dose} steps of {task.probe.name}",
         digest=content_key({"task": task_key(task), "dose": dose}),
-        overlays=(*task.checkpoint.overlays, (file, sha256)),
+        overlays=(*task.checkpoint.overlays, trained),
     )

@@ -95,7 +95,7 @@ def _sha256(run: Path) -> str:
 def file_refusals(statement: Statement, model: Checkpoint, folder: Path | None) -> Iterator[str]:
     """Why the files of `model` are not those that were attested; `folder` is looked through for other weights."""
     attested = {file.name: file.digest.sha256 for file in statement.subject}
-    found = dict(model.loaded)
+    found = {file.name: file.sha256 for file in model.loaded}
     if len(found) < len(model.loaded):
         yield "two files that are loaded have one name; which one was attested cannot be known"
     if not set(attested.values()) & set(found.values()):

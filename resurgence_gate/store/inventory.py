@@ -231,4 +231,6 @@ def _kind(path: Path) -> str:
     names = [file.name for file in path.iterdir()]
     if any(name.startswith("dose-") for name in names):
         return "fine-tunes"
+    if any(name.startswith("converted") for name in names):
+        return "converted checkpoints"
     return next((kind for name, kind in _KINDS.items() if name in names), "other")

@@ -6,8 +6,10 @@ from resurgence_gate.vocabulary.checkpoints import (
     CheckpointRef,
     Folder,
     HubRepo,
+    LoadedFile,
+    Overlay,
     Pocket,
-    UnetOnly,
+    TensorsOn,
 )
 from resurgence_gate.vocabulary.concepts import Draw, ErasedConcept, names, plain, same_concept, spellings
 from resurgence_gate.vocabulary.observations import Detection, Observation, Outcome, Sample
@@ -29,7 +31,6 @@ from resurgence_gate.vocabulary.verdicts import (
     Judgement,
     KeptPicture,
     Ledger,
-    LoadedFile,
     ModelUsed,
     Pairs,
     PolicyUsed,
@@ -72,6 +73,7 @@ __all__ = [
     "ModelUsed",
     "Observation",
     "Outcome",
+    "Overlay",
     "Pairs",
     "Pocket",
     "PolicyUsed",
@@ -82,7 +84,7 @@ __all__ = [
     "Sample",
     "SourceUsed",
     "StageTime",
-    "UnetOnly",
+    "TensorsOn",
     "Verdict",
     "names",
     "plain",

@@ -29,14 +29,14 @@ class Pocket:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnetOnly:
-    """A UNet state dict, whole or only its edited tensors, to be laid over `base`."""
+class TensorsOn:
+    """A file of tensors to be laid over `base`: a UNet, whole or in part, a text encoder, a LoRA, or all of a model."""
 
     path: Path
     base: CheckpointRef
 
 
-CheckpointRef = HubRepo | Folder | Pocket | UnetOnly
+CheckpointRef = HubRepo | Folder | Pocket | TensorsOn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +47,38 @@ class Access:
     offline: bool = False  # the Hub cache only, as with HF_HUB_OFFLINE
     max_download: int | None = None  # bytes of one model; None: what the disk holds
     allow_pickle: bool = False  # read pickles, through `weights_only` and after a scan
-    converted: Path | None = None  # the folder that keeps safetensors made from other formats
+    converted: Path | None = (
+        None  # the store that keeps safetensors made from other formats; None: the default
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedFile:
+    """A file whose content bears on the model."""
+
+    name: str  # in its repository or folder
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """Tensors laid over one component of a pipeline.
+
+    `path` names them as the component does. Where what was `published` names them otherwise, or holds something
+    else that leads to them (a pickle, a LoRA), `path` was made from it.
+    """
+
+    component: str  # "unet", "text_encoder", "text_encoder_2" or "vae"
+    path: Path
+    sha256: str  # of `path`
+    published: tuple[LoadedFile, ...]  # one; two for a LoRA whose strength is in a file beside it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """Resolved files on this disk: `files` maps their names in the repository to (path, sha256).
 
-    A checkpoint is a diffusers folder (`root`), plus UNet tensors laid over it (`overlays`, in order).
+    A checkpoint is a diffusers folder (`root`), plus tensors laid over its components (`overlays`, in order).
     `digest` is the SHA-256 over all names and contents; it says nothing about where the files lie.
     """
 
@@ -62,10 +86,11 @@ class Checkpoint:
     digest: str
     root: Path
     files: tuple[tuple[str, str], ...]  # (name inside `root`, sha256)
-    overlays: tuple[tuple[Path, str], ...] = ()  # (safetensors of UNet tensors, sha256)
-    notes: tuple[str, ...] = ()  # what the pipeline names and is not run, a sentence each
+    overlays: tuple[Overlay, ...] = ()
+    notes: tuple[str, ...] = ()  # a sentence each: what is not run, what was laid over
 
     @property
-    def loaded(self) -> tuple[tuple[str, str], ...]:
-        """(name, sha256) of every file whose content bears on the model: the folder's, then what is laid over it."""
-        return (*self.files, *((file.name, sha256) for file, sha256 in self.overlays))
+    def loaded(self) -> tuple[LoadedFile, ...]:
+        """Every file whose content bears on the model: the folder's, then what is published over it, each once."""
+        folder = (LoadedFile(name=name, sha256=sha256) for name, sha256 in self.files)
+        return (*folder, *dict.fromkeys(file for overlay in self.overlays for file in overlay.published))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from resurgence_gate.vocabulary.checkpoints import LoadedFile
 from resurgence_gate.vocabulary.concepts import Draw
 from resurgence_gate.vocabulary.observations import Outcome
 
@@ -248,14 +249,6 @@ class PolicyUsed:
     display: Literal["open", "blurred", "withheld"]  # pictures in reports
     said: dict[str, Any]  # everything that it says, written out
     written: dict[str, str]  # threshold (`RG102.max_rate_after`) -> file:line:column
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedFile:
-    """A file whose content bears on the model."""
-
-    name: str  # inside its repository or folder
-    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)

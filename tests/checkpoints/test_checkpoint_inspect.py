@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from resurgence_gate.checkpoints import inspect_unet_tensors, resolve
+from resurgence_gate.checkpoints import inspect_tensors, resolve
 from resurgence_gate.checkpoints.header import read_header
 from resurgence_gate.errors import RefusedCheckpoint
-from resurgence_gate.vocabulary import Checkpoint, Folder
+from resurgence_gate.vocabulary import Checkpoint, Folder, Overlay
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -38,14 +38,14 @@ def test_a_partial_file_is_counted(
     base: Checkpoint, edited: dict[str, Tensor], tmp_path: Path, prefix: str, dtype: torch.dtype
 ) -> None:
     save_file({prefix + key: tensor.to(dtype) for key, tensor in edited.items()}, tmp_path / "f.safetensors")
-    found = inspect_unet_tensors(tmp_path / "f.safetensors", base)
+    found = inspect_tensors(tmp_path / "f.safetensors", base)
     assert found.matched == len(edited)
     assert found.partial
     assert set(found.changed) == set(edited)
 
 
 def test_a_copy_of_the_base_changes_nothing(base: Checkpoint, tiny: Path) -> None:
-    found = inspect_unet_tensors(tiny / UNET, base)
+    found = inspect_tensors(tiny / UNET, base)
     assert found.matched == found.total == len(load_file(tiny / UNET))
     assert not found.partial
     assert found.changed == ()
@@ -60,9 +60,9 @@ def test_what_differs_is_what_the_overlay_below_left(
         digest="x",
         root=base.root,
         files=base.files,
-        overlays=((tmp_path / "f.safetensors", "x"),),
+        overlays=(Overlay(component="unet", path=tmp_path / "f.safetensors", sha256="x", published=()),),
     )
-    assert inspect_unet_tensors(tmp_path / "f.safetensors", over).changed == ()
+    assert inspect_tensors(tmp_path / "f.safetensors", over).changed == ()
 
 
 Damage = Callable[[dict[str, Tensor], str], dict[str, Tensor]]
@@ -89,7 +89,7 @@ def test_a_wrong_file_is_refused(
     first = next(iter(edited))
     save_file(damage(edited, first), tmp_path / "f.safetensors")
     with pytest.raises(RefusedCheckpoint) as raised:
-        inspect_unet_tensors(tmp_path / "f.safetensors", base)
+        inspect_tensors(tmp_path / "f.safetensors", base)
     assert message in str(raised.value)
 
 
@@ -140,7 +140,7 @@ def test_a_truncated_file_is_refused(base: Checkpoint, tiny: Path, tmp_path: Pat
     file = tmp_path / "f.safetensors"
     file.write_bytes((tiny / UNET).read_bytes()[:-1])
     with pytest.raises(RefusedCheckpoint, match="the header declares"):
-        inspect_unet_tensors(file, base)
+        inspect_tensors(file, base)
 
 
 def test_the_header_agrees_with_the_formats_own_reader(tiny: Path) -> None:

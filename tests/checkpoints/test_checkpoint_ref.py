@@ -8,7 +8,7 @@ import pytest
 
 from resurgence_gate.checkpoints import format_ref, parse_ref
 from resurgence_gate.errors import RefusedCheckpoint, UsageError
-from resurgence_gate.vocabulary import Folder, HubRepo, Pocket, UnetOnly
+from resurgence_gate.vocabulary import Folder, HubRepo, Pocket, TensorsOn
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def test_a_folder_wins_over_a_name_on_the_hub(somewhere: Path) -> None:
 def test_a_unet_file_goes_over_its_base(somewhere: Path) -> None:
     (somewhere / "esd.safetensors").write_bytes(b"")
     ref = parse_ref("esd.safetensors", base="pocket:base")
-    assert ref == UnetOnly(path=somewhere / "esd.safetensors", base=Pocket(name="base"))
+    assert ref == TensorsOn(path=somewhere / "esd.safetensors", base=Pocket(name="base"))
     assert format_ref(ref).endswith("esd.safetensors --base pocket:base")
 
 
@@ -74,7 +74,7 @@ def test_a_unet_file_goes_over_its_base(somewhere: Path) -> None:
         ("unet.safetensors", None, "with --base"),
         ("unet.safetensors", "unet.safetensors", "the base must be a whole model"),
         ("unet.safetensors", "esd", "did you mean pocket:esd?"),
-        ("pocket:esd", "pocket:base", "--base goes with a UNet file"),
+        ("pocket:esd", "pocket:base", "--base goes with a file of tensors"),
         ("notes.txt", None, "neither a diffusers folder nor a .safetensors file"),
     ],
 )

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from resurgence_gate.checkpoints import resolve, weights
 from resurgence_gate.errors import RefusedCheckpoint, ResourceError, UsageError
 from resurgence_gate.testing import tiny_sdxl_folder
-from resurgence_gate.vocabulary import Folder, Pocket, UnetOnly
+from resurgence_gate.vocabulary import Folder, Pocket, TensorsOn
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -108,8 +108,11 @@ def test_what_is_not_run_is_mentioned_and_never_read(model: Path, tmp_path: Path
         "its feature extractor is not run: it serves the safety checker",
     )
     write_overlay(tmp_path / "esd.safetensors", model)
-    over = resolve(UnetOnly(path=tmp_path / "esd.safetensors", base=Folder(path=model)))
-    assert over.notes == resolve(Folder(path=model)).notes
+    over = resolve(TensorsOn(path=tmp_path / "esd.safetensors", base=Folder(path=model)))
+    assert over.notes == (
+        *resolve(Folder(path=model)).notes,
+        "esd.safetensors: 4 of the 208 tensors of the UNet laid over, 4 of them differ from the base",
+    )
     watermarked = resolve(Folder(path=tiny_sdxl_folder(tmp_path / "xl")))
     assert watermarked.notes == ("no watermark is added to its pictures: it would be measured with them",)
 
@@ -158,7 +161,7 @@ def test_pocket_models_lie_over_the_base(embedded: Path) -> None:
     base, esd = resolve(Pocket(name="base")), resolve(Pocket(name="esd"))
     assert (base.ref, esd.ref) == ("pocket:base", "pocket:esd")
     assert esd.root == base.root == embedded / "base"
-    assert [path for path, _ in esd.overlays] == [embedded / "esd.safetensors"]
+    assert [overlay.path for overlay in esd.overlays] == [embedded / "esd.safetensors"]
     assert esd.digest != base.digest
     with pytest.raises(UsageError, match="there are: pocket:base, pocket:esd"):
         resolve(Pocket(name="edd"))
@@ -167,22 +170,22 @@ def test_pocket_models_lie_over_the_base(embedded: Path) -> None:
 def test_the_digest_of_an_overlay_ignores_its_name(embedded: Path, tmp_path: Path) -> None:
     write_overlay(embedded / "esd.safetensors", embedded / "base")
     shutil.copy(embedded / "esd.safetensors", tmp_path / "renamed.safetensors")
-    over = resolve(UnetOnly(path=tmp_path / "renamed.safetensors", base=Folder(path=embedded / "base")))
+    over = resolve(TensorsOn(path=tmp_path / "renamed.safetensors", base=Folder(path=embedded / "base")))
     assert over.digest == resolve(Pocket(name="esd")).digest
 
 
 def test_overlays_stack(embedded: Path, tmp_path: Path) -> None:
     write_overlay(embedded / "esd.safetensors", embedded / "base")
     write_overlay(tmp_path / "more.safetensors", embedded / "base", shift=2)
-    over = resolve(UnetOnly(path=tmp_path / "more.safetensors", base=Pocket(name="esd")))
-    assert [path.name for path, _ in over.overlays] == ["esd.safetensors", "more.safetensors"]
+    over = resolve(TensorsOn(path=tmp_path / "more.safetensors", base=Pocket(name="esd")))
+    assert [overlay.path.name for overlay in over.overlays] == ["esd.safetensors", "more.safetensors"]
 
 
 def test_a_wrong_file_is_refused_before_anything_is_computed(embedded: Path, tmp_path: Path) -> None:
     file = tmp_path / "wrong.safetensors"
     save_file({"some.other.model.weight": torch.zeros(2)}, file)
     with pytest.raises(RefusedCheckpoint, match="none of its 1 tensors"):
-        resolve(UnetOnly(path=file, base=Pocket(name="base")))
+        resolve(TensorsOn(path=file, base=Pocket(name="base")))
 
 
 def edit_index(model: Path, **entries: object) -> None:

@@ -340,7 +340,7 @@ def shard_index(tiny: Path, place: Path) -> Target:
 def state_dict(tiny: Path, place: Path) -> Target:
     """Every tensor of an accepted file is one tensor of the model, of its shape; none is taken twice."""
     from resurgence_gate.checkpoints.header import read_header
-    from resurgence_gate.checkpoints.inspect import match_unet_tensors
+    from resurgence_gate.checkpoints.inspect import match_tensors
 
     file = place / "unet.safetensors"
     shapes = {"conv_in.weight": (2, 3), "mid_block.attn2.to_k.weight": (4,), "unet.a": (1,), "b": ()}
@@ -354,7 +354,7 @@ def state_dict(tiny: Path, place: Path) -> Target:
 
     def check(given: dict[str, tuple[tuple[int, ...], str]]) -> None:
         file.write_bytes(tensors_file(given))
-        matched = match_unet_tensors(file, shapes)
+        matched = match_tensors(file, shapes)
         assert set(matched) == set(given) == set(read_header(file))
         assert len(set(matched.values())) == len(matched) > 0
         assert all(shapes[ours] == given[theirs][0] for theirs, ours in matched.items())

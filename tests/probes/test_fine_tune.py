@@ -258,7 +258,7 @@ def test_a_damaged_dose_is_trained_again_and_not_the_checkpoints_fault(task):
     first = run(task)
     kept = weights(first, 4)
     _known_whole.clear()  # as in another process
-    file = dict(first.checkpoints)[4].overlays[-1][0]
+    file = dict(first.checkpoints)[4].overlays[-1].path
     file.write_bytes(file.read_bytes()[:-5])
     assert same(weights(run(task), 4), kept)
 
