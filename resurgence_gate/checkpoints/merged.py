@@ -59,8 +59,8 @@ def _placed(file: Path, base: Checkpoint) -> dict[str, dict[str, Factors]]:
             )
         if not math.isfinite(pair.scale):
             raise RefusedCheckpoint(
-                f"{file}: nothing says how strongly {on_one_line(module)} is added (no alpha in the file, no adapter_config.json "
-                "beside it, or one of another kind than LoRA); save it with its alpha"
+                f"{file}: nothing says how strongly {on_one_line(module)} is added (no alpha in the file, no "
+                "adapter_config.json beside it, or one of another kind than LoRA); save it with its alpha"
             )
         if target[1] in placed.setdefault(component, {}):
             raise RefusedCheckpoint(
