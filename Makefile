@@ -18,7 +18,7 @@ demo: install
 	@$(BIN)/resurgence-gate check pocket:esd --policy pocket --out demo-report; \
 	code=$$?; \
 	if [ $$code -eq 10 ]; then \
-	  echo "The gate stopped this model (exit code 10), as it should. Look at demo-report/contact-sheet.png."; \
+	  echo "The gate stopped this model (exit code 10), as it should. Look at demo-report/report.html."; \
 	else \
 	  echo "expected FAIL (exit code 10), got exit code $$code" >&2; exit 1; \
 	fi

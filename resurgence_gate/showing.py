@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from resurgence_gate.gate import Check
 from resurgence_gate.observe import Bench, picture
+from resurgence_gate.report.looks import shown_arms
 from resurgence_gate.vocabulary import Arm, Observation, Outcome
 
 Pixels = NDArray[np.uint8]  # [h, w, 3]
@@ -76,11 +77,7 @@ def _chosen_draws(check: Check, looks: Sequence[Observation], limit: int) -> lis
 
 def _last_looks(check: Check) -> dict[Arm, Observation]:
     """The last dose of every probe, in their order; replicate 0."""
-    last: dict[str, Arm] = {}
-    for arm in check.after:
-        if arm.replicate == 0 and (arm.probe not in last or arm.dose > last[arm.probe].dose):
-            last[arm.probe] = arm
-    return {arm: check.after[arm] for arm in last.values()}
+    return {arm: check.after[arm] for arm in shown_arms(check.after)}
 
 
 def _pixels(look: Observation, index: int, bench: Bench) -> Pixels:

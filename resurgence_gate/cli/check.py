@@ -35,13 +35,14 @@ Examples:
   resurgence-gate check ./my-model --policy my-policy.yaml --device cuda
   resurgence-gate check esd-ship.safetensors --base CompVis/stable-diffusion-v1-4 --policy object
 \b
-Written to the folder of --out: report.json, report.md, contact-sheet.png (same-seed pictures of the
-reference, and of the checkpoint before and after the fine-tune), dose-curve.png (what comes back as the
-fine-tune goes on) and pictures/. Without a verdict report.json says `"complete": false`, and why.
+Written to the folder of --out: report.html (one page to look at, with pictures), report.md, report.json,
+contact-sheet.png (same-seed pictures of the reference, and of the checkpoint before and after the
+fine-tune), dose-curve.png (what comes back as the fine-tune goes on) and pictures/. Without a verdict
+report.html and report.json say so, and why.
 \b
 Exit codes: 0 PASS, 10 FAIL, 11 INCONCLUSIVE."""
 
-REPORT = ("report.json", "report.md", "contact-sheet.png", "dose-curve.png")
+REPORT = ("report.json", "report.html", "report.md", "contact-sheet.png", "dose-curve.png")
 OUT = Path("resurgence-report")
 
 

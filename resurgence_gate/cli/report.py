@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   resurgence-gate report resurgence-report --format md
+  resurgence-gate report resurgence-report --format html --out page.html
   resurgence-gate report resurgence-report --format sarif --out report.sarif
   resurgence-gate report resurgence-report --format github >> "$GITHUB_STEP_SUMMARY"
 \b
-Formats: json; md, and github, which is shorter, for the summary of a job; junit; sarif, at the lines of the
-policy; annotations, workflow commands that GitHub shows beside a change.
+Formats: html, one page with pictures; json; md, and github, which is shorter, for the summary of a job;
+junit; sarif, at the lines of the policy; annotations, workflow commands that GitHub shows beside a change.
 \b
 Exit codes: 0 written, whatever the verdict is; 2 no report there, or a damaged one."""
 

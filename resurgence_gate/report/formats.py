@@ -12,6 +12,7 @@ from resurgence_gate.report.github import to_github
 from resurgence_gate.report.json import Report, to_json
 from resurgence_gate.report.junit import to_junit
 from resurgence_gate.report.markdown import to_markdown
+from resurgence_gate.report.page import to_html
 from resurgence_gate.report.sarif import to_sarif
 
 Renderer = Callable[[Report, Path], str]
@@ -19,6 +20,7 @@ Renderer = Callable[[Report, Path], str]
 FORMATS: dict[str, Renderer] = {
     "json": lambda report, run: to_json(report),
     "md": lambda report, run: to_markdown(report),
+    "html": to_html,
     "junit": lambda report, run: to_junit(report),
     "sarif": lambda report, run: to_sarif(report),
     "github": lambda report, run: to_github(report),

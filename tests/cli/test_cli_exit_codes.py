@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import types
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ def fake_gate(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     showing.contact_triples = lambda checked, bench: [TRIPLE]  # type: ignore[attr-defined]
     showing.chosen_pictures = lambda checked, bench, limit: []  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "resurgence_gate.showing", showing)
-    monkeypatch.setattr(check_module, "make_bench", lambda *options: None)
+    bench = types.SimpleNamespace(store=types.SimpleNamespace(in_use=nullcontext))
+    monkeypatch.setattr(check_module, "make_bench", lambda *options: bench)
     return gate
 
 
@@ -110,7 +112,7 @@ def test_an_earlier_pass_does_not_outlive_a_mistyped_command(
     assert check(out) == 0
     policy = ["--policy", str(SMALL)] if wrong else []  # without one it is wrong, too
     assert run(["check", str(tmp_path), *policy, *wrong, *(o.replace("{}", str(out)) for o in option)]) == 2
-    assert [p.name for p in out.iterdir()] == ["report.json"]
+    assert sorted(p.name for p in out.iterdir()) == ["report.html", "report.json"]
     left = from_json((out / "report.json").read_text())
     assert (left.complete, getattr(left, "exit_code", 0)) == (False, 2)
 
@@ -158,7 +160,7 @@ def test_an_earlier_pass_does_not_outlive_a_failed_check(fake_gate: types.Module
 
     fake_gate.run_check = fail  # type: ignore[attr-defined]
     assert check(tmp_path / "out") == 3
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["report.json"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["report.html", "report.json"]
     note = json.loads((tmp_path / "out" / "report.json").read_text())
     assert (note["complete"], note["exit_code"]) == (False, 3)
     assert (note["suspect"], note["policy"]) == (str(tmp_path), str(SMALL))

@@ -1,0 +1,160 @@
+"""The HTML page as text: what it says, and that text in a report stays text."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from report.example import example, incomplete, unmeasured
+from report.hostile import PAYLOADS, poisoned
+from report.pictured import pictured, pixels
+
+from resurgence_gate.errors import UsageError
+from resurgence_gate.report.json import Report
+from resurgence_gate.report.page import to_html
+from resurgence_gate.report.page.embedded import embedded
+from resurgence_gate.report.page.rules import QUESTIONS
+from resurgence_gate.report.pictures import keep_pictures
+from resurgence_gate.vocabulary import Outcome, Verdict
+
+REPORTS: dict[str, Report] = {
+    **{verdict.lower(): example(verdict) for verdict in Verdict},
+    "unmeasured": unmeasured(),
+    "incomplete": incomplete(),
+}
+FAIL = example(Verdict.FAIL)
+
+
+class Skeleton(HTMLParser):
+    """Tags and names of attributes, in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, tuple[str, ...]]] = []
+        self.ids: Counter[str] = Counter()
+        self.urls: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, tuple(name for name, _ in attrs)))
+        for name, value in attrs:
+            if name == "id":
+                self.ids[value or ""] += 1
+            if name in ("href", "src", "action", "srcset", "data"):
+                self.urls.append(value or "")
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("name", ["fail", "incomplete"])
+def test_hostile_text_adds_no_tag_and_no_attribute(name: str, payload: str, tmp_path: Path) -> None:
+    harmless = REPORTS[name] if name == "incomplete" else pictured(FAIL, tmp_path, every=20)
+    hostile = to_html(poisoned(harmless, PAYLOADS[payload]), tmp_path)
+    assert Skeleton(hostile).tags == Skeleton(to_html(harmless, tmp_path)).tags
+    hostile.encode()  # no half of a surrogate pair is left
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_nothing_is_named_that_would_be_fetched(name: str, tmp_path: Path) -> None:
+    page = Skeleton(to_html(REPORTS[name], tmp_path))
+    assert all(url.startswith("#") or url == "data:," for url in page.urls)
+    assert not [names for _, names in page.tags if any(n == "style" or n.startswith("on") for n in names)]
+    assert page.ids.most_common(1)[0][1] == 1
+
+
+def test_signs_that_hide_are_written_out(tmp_path: Path) -> None:
+    page = to_html(replace(incomplete(), suspect="\u202egpj.exe\u202c\x00"), tmp_path)
+    assert "[U+202E]gpj.exe[U+202C][U+0000]" in page
+    assert "\u202e" not in page
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_the_verdict_and_its_reason_stand_first(verdict: Verdict, tmp_path: Path) -> None:
+    report = example(verdict)
+    page = to_html(report, tmp_path)
+    reason = report.decision.sentence.removeprefix(f"{verdict}: ")[1:].replace(" %", "\u00a0%")
+    head = page.partition("</header>")[0]
+    assert f"<h1>{verdict}</h1>" in head
+    assert reason in head
+    assert all(f'href="#{rule}"' in head for rule in report.decision.decided_by) or verdict is Verdict.PASS
+
+
+def test_a_check_without_a_verdict_says_so(tmp_path: Path) -> None:
+    page = to_html(incomplete(), tmp_path)
+    assert "<h1>NO VERDICT</h1>" in page
+    assert "error: org/model: the Hub answered 500; try again later" in page
+    assert "3: infrastructure; worth retrying" in page
+
+
+def test_what_changed_comes_first(tmp_path: Path) -> None:
+    page = to_html(pictured(FAIL, tmp_path), tmp_path)
+    order = ("appeared", "vanished", "unclear", "present", "absent")
+    told = [order.index(change) for change in re.findall(r'data-change="(\w+)"', page)]
+    assert told == sorted(told)
+    assert len(set(told)) > 1
+
+
+def test_scores_and_outcomes_stand_with_each_picture(tmp_path: Path) -> None:
+    report = pictured(FAIL, tmp_path)
+    page = to_html(report, tmp_path)
+    shots = [look for look in report.looks if (look.arm.probe, look.arm.dose) != ("full", 50)]
+    draws = range(0, len(report.draws), 5)
+    for outcome, words in ((Outcome.PRESENT, "seen <b>0.90"), (Outcome.ABSENT, "not seen <b>0.10")):
+        seen = sum(look.outcomes[i] is outcome for look in shots for i in draws)
+        assert page.count(f"</i>{words}</b>") == seen > 0
+
+
+def test_withheld_shows_no_picture_and_blurred_veils_each(tmp_path: Path) -> None:
+    withheld = to_html(pictured(FAIL, tmp_path, display="withheld"), tmp_path)
+    assert "data:image" not in withheld
+    assert "The policy withholds pictures" in withheld
+    blurred = to_html(pictured(FAIL, tmp_path, display="blurred"), tmp_path)
+    count = blurred.count('src="data:image')
+    assert blurred.count('class="veil" aria-label="Show the picture') == count > 0
+
+
+def test_a_picture_that_is_gone_is_told_and_a_changed_one_refused(tmp_path: Path) -> None:
+    report = pictured(FAIL, tmp_path)
+    (tmp_path / report.pictures[0].file).unlink()
+    assert f"1 of {len(report.pictures)} pictures" in to_html(report, tmp_path)
+    (tmp_path / report.pictures[1].file).write_bytes(b"x")
+    with pytest.raises(UsageError, match="is not the picture"):
+        to_html(report, tmp_path)
+
+
+def test_looks_that_do_not_fit_the_draws_are_refused(tmp_path: Path) -> None:
+    report = pictured(FAIL, tmp_path)
+    short = replace(report.looks[1], scores=report.looks[1].scores[:-1])
+    with pytest.raises(UsageError, match="damaged at looks"):
+        to_html(replace(report, looks=(report.looks[0], short)), tmp_path)
+
+
+def test_pictures_shrink_until_they_fit(tmp_path: Path) -> None:
+    kept = keep_pictures([(f"{i}" * 64, pixels(256, seed=i)) for i in range(4)], tmp_path)
+    report = replace(FAIL, pictures=kept)
+    whole = sum((tmp_path / picture.file).stat().st_size for picture in kept)
+    for budget in (whole, whole // 2, whole // 4):
+        contents = [
+            base64.b64decode(uri.partition(",")[2])
+            for uri in embedded(report, tmp_path, budget=budget).values()
+        ]
+        assert sum(map(len, contents)) <= budget
+        assert {Image.open(io.BytesIO(content)).format for content in contents} == {"WEBP"}
+        assert len(contents) == 4
+
+
+def test_the_same_report_gives_the_same_page(tmp_path: Path) -> None:
+    report = pictured(FAIL, tmp_path)
+    assert to_html(report, tmp_path) == to_html(report, tmp_path)
+
+
+def test_rules_are_asked_in_the_words_of_their_headings() -> None:
+    pages = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
+    sections = re.findall(r"^## (RG\d+) .*\n\n\*(.+?)\*", pages, flags=re.MULTILINE)
+    assert dict(sections) == QUESTIONS
