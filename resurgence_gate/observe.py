@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -335,24 +335,20 @@ def _judged(
     if bench.store.find(answer) is None:
         with bench.store.alone(answer, _waiting(located.name, bench)):
             if bench.store.find(answer) is None:
-                _judge(answer, (key, rows), (concepts, searched), located, bench)
+                _judge(answer, key, question, located, bench)
     records: list[dict[str, Any]] = json.loads(bench.store.read(answer, DETECTIONS))
     return records
 
 
 def _judge(
-    answer: str,
-    asked_of: tuple[str, Sequence[int]],
-    asked: tuple[Sequence[str] | None, Sequence[str]],
-    located: LocatedDetector,
-    bench: Bench,
+    answer: str, key: str, question: Mapping[str, Any], located: LocatedDetector, bench: Bench
 ) -> None:
-    """Ask the detector, and keep what it says as the artefact `answer`."""
-    key, rows = asked_of
+    """Ask the detector about pictures at `key`, and keep what it says as the artefact `answer`."""
+    rows = list(question["rows"])
     with Journal(bench.store.root).telling(f"detections by {located.name}", answer):
         detector, pictures = _open(located, bench), _load(bench.store, key)
-        pixels, finite = pictures["pixels"][list(rows)], pictures["finite"][list(rows)]
-        looks = _looks(detector, pixels, *asked)
+        pixels, finite = pictures["pixels"][rows], pictures["finite"][rows]
+        looks = _looks(detector, pixels, question["concepts"], question["searched"])
         if len(looks) != len(rows):
             raise MeasurementError(
                 f"detector {located.name!r} gave {len(looks)} answers for {len(rows)} pictures; "
