@@ -189,8 +189,18 @@ def draw_pictures(
 
 
 def picture(observation: Observation, index: int, bench: Bench) -> Tensor:
-    """The uint8 picture [3, h, w] of the `index`-th draw."""
-    return _load(bench.store, observation.pictures[index // CHUNK])["pixels"][index % CHUNK]
+    """The uint8 picture [3, h, w] of the `index`-th draw, the very one that was judged. Raises LostArtefact."""
+    from safetensors import SafetensorError, safe_open
+
+    key = observation.pictures[index // CHUNK]
+    try:  # one of many is read, so it is its own digest that is looked at, and not that of the file
+        with safe_open(bench.store.require(key) / PICTURES, framework="pt") as chunk:
+            pixels: Tensor = chunk.get_slice("pixels")[index % CHUNK]
+    except (OSError, SafetensorError) as error:
+        raise bench.store.lost(key) from error
+    if _digest(pixels) != observation.detections[index].sample.digest:
+        raise bench.store.lost(key)
+    return pixels
 
 
 def _draw(
@@ -386,7 +396,7 @@ def records_of(looks: Sequence[Look], pixels: Tensor, finite: Tensor) -> list[di
         undetermined = bool(reason) or look.outcome is Outcome.UNDETERMINED
         records.append(
             {
-                "digest": hashlib.sha256(pixels[row].numpy().tobytes()).hexdigest(),
+                "digest": _digest(pixels[row]),
                 "outcome": Outcome.UNDETERMINED.value if undetermined else look.outcome.value,
                 "score": None if undetermined else look.score,
                 "seen": None if undetermined else look.seen,
@@ -394,6 +404,11 @@ def records_of(looks: Sequence[Look], pixels: Tensor, finite: Tensor) -> list[di
             }
         )
     return records
+
+
+def _digest(pixels: Tensor) -> str:
+    """SHA-256 of a uint8 picture [3, h, w]."""
+    return hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
 
 
 def _detection(draw: Draw, located: LocatedDetector, record: dict[str, Any]) -> Detection:
