@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -199,8 +199,18 @@ def draw_pictures(
 
 
 def picture(observation: Observation, index: int, bench: Bench) -> Tensor:
-    """The uint8 picture [3, h, w] of the `index`-th draw."""
-    return _load(bench.store, observation.pictures[index // CHUNK])["pixels"][index % CHUNK]
+    """The uint8 picture [3, h, w] of the `index`-th draw, the very one that was judged. Raises LostArtefact."""
+    from safetensors import SafetensorError, safe_open
+
+    key = observation.pictures[index // CHUNK]
+    try:  # one of many is read, so it is its own digest that is looked at, and not that of the file
+        with safe_open(bench.store.require(key) / PICTURES, framework="pt") as chunk:
+            pixels: Tensor = chunk.get_slice("pixels")[index % CHUNK]
+    except (OSError, SafetensorError) as error:
+        raise bench.store.lost(key) from error
+    if _digest(pixels) != observation.detections[index].sample.digest:
+        raise bench.store.lost(key)
+    return pixels
 
 
 def _draw(
@@ -345,24 +355,20 @@ def _judged(
     if bench.store.find(answer) is None:
         with bench.store.alone(answer, _waiting(located.name, bench)):
             if bench.store.find(answer) is None:
-                _judge(answer, (key, rows), (concepts, searched), located, bench)
+                _judge(answer, key, question, located, bench)
     records: list[dict[str, Any]] = json.loads(bench.store.read(answer, DETECTIONS))
     return records
 
 
 def _judge(
-    answer: str,
-    asked_of: tuple[str, Sequence[int]],
-    asked: tuple[Sequence[str] | None, Sequence[str]],
-    located: LocatedDetector,
-    bench: Bench,
+    answer: str, key: str, question: Mapping[str, Any], located: LocatedDetector, bench: Bench
 ) -> None:
-    """Ask the detector, and keep what it says as the artefact `answer`."""
-    key, rows = asked_of
+    """Ask the detector about pictures at `key`, and keep what it says as the artefact `answer`."""
+    rows = list(question["rows"])
     with Journal(bench.store.root).telling(f"detections by {located.name}", answer):
         detector, pictures = _open(located, bench), _load(bench.store, key)
-        pixels, finite = pictures["pixels"][list(rows)], pictures["finite"][list(rows)]
-        looks = _looks(detector, pixels, *asked)
+        pixels, finite = pictures["pixels"][rows], pictures["finite"][rows]
+        looks = _looks(detector, pixels, question["concepts"], question["searched"])
         if len(looks) != len(rows):
             raise MeasurementError(
                 f"detector {located.name!r} gave {len(looks)} answers for {len(rows)} pictures; "
@@ -400,7 +406,7 @@ def records_of(looks: Sequence[Look], pixels: Tensor, finite: Tensor) -> list[di
         undetermined = bool(reason) or look.outcome is Outcome.UNDETERMINED
         records.append(
             {
-                "digest": hashlib.sha256(pixels[row].numpy().tobytes()).hexdigest(),
+                "digest": _digest(pixels[row]),
                 "outcome": Outcome.UNDETERMINED.value if undetermined else look.outcome.value,
                 "score": None if undetermined else look.score,
                 "seen": None if undetermined else look.seen,
@@ -408,6 +414,11 @@ def records_of(looks: Sequence[Look], pixels: Tensor, finite: Tensor) -> list[di
             }
         )
     return records
+
+
+def _digest(pixels: Tensor) -> str:
+    """SHA-256 of a uint8 picture [3, h, w]."""
+    return hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
 
 
 def _detection(draw: Draw, located: LocatedDetector, record: dict[str, Any]) -> Detection:

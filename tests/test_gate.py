@@ -5,22 +5,25 @@ import json
 import shutil
 
 import pytest
+import torch
 from fakes.assay import ERASED, tiny_bench, tiny_policy
+from safetensors.torch import load_file, save_file
 
 from resurgence_gate import gate
 from resurgence_gate import observe as observing
 from resurgence_gate.checkpoints import pipeline
 from resurgence_gate.decision.saved import contradiction
 from resurgence_gate.draws import benign_draws, derived_seed, plan_draws
-from resurgence_gate.errors import ResourceError
+from resurgence_gate.errors import LostArtefact, ResourceError
 from resurgence_gate.gate import run_check
+from resurgence_gate.observe import picture
 from resurgence_gate.policy.schema import ProbeContaminated
 from resurgence_gate.probes import plan
 from resurgence_gate.probes.benign_data import select_clean
 from resurgence_gate.probes.run import fine_tune
 from resurgence_gate.report import from_json, to_json, to_markdown
 from resurgence_gate.showing import contact_triples
-from resurgence_gate.store.manifest import _known_whole
+from resurgence_gate.store.manifest import _known_whole, _signature
 from resurgence_gate.store.versions import made_with
 from resurgence_gate.testing import tiny_model_folder
 from resurgence_gate.vocabulary import Folder, Judgement, Outcome, Verdict
@@ -163,6 +166,45 @@ def test_weights_that_are_damaged_while_the_check_runs_are_no_refusal_of_the_sus
         with pytest.raises(ResourceError, match="the same command computes it again"):
             run_check(policy, suspect, bench)
     assert run_check(policy, suspect, bench).report == checked.report
+
+
+@pytest.mark.parametrize("kind", ["emptied", "truncated", "flipped", "removed", "another's"])
+def test_a_picture_is_shown_that_was_judged_or_none(checked, folder, tmp_path, kind):
+    """Also right after the file was found whole, in the same process, when no size and no time tells."""
+    shutil.copytree(folder / "store", tmp_path / "store")
+    bench = tiny_bench(tmp_path)
+    assert torch.equal(picture(checked.before, 4, bench), picture(checked.before, 4, tiny_bench(folder)))
+    place = bench.store.require(checked.before.pictures[0])
+    file = place / "pictures.safetensors"
+    if kind == "another's":
+        tensors = load_file(file)
+        save_file(tensors | {"pixels": tensors["pixels"].flip(0).contiguous()}, file)
+    else:
+        content, (start, end) = file.read_bytes(), pixels_in(file)
+        spans = {"emptied": b"", "truncated": content[: end - 9]}
+        middle = (start + end) // 2
+        spans["flipped"] = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        file.unlink() if kind == "removed" else file.write_bytes(spans[kind])
+    _known_whole[place] = _signature(place)
+    found = 0
+    for index in range(len(checked.draws)):
+        try:
+            shown = picture(checked.before, index, bench)
+        except LostArtefact:
+            _known_whole[place] = _signature(place)
+            continue
+        found += 1
+        assert torch.equal(shown, picture(checked.before, index, tiny_bench(folder)))
+    assert found <= len(checked.draws) - 1
+    _known_whole.clear()
+    assert bench.store.find(checked.before.pictures[0]) is None
+
+
+def pixels_in(file):
+    """Where in the file the pixels lie."""
+    length = int.from_bytes(file.read_bytes()[:8], "little")
+    start, end = json.loads(file.read_bytes()[8 : 8 + length])["pixels"]["data_offsets"]
+    return 8 + length + start, 8 + length + end
 
 
 def test_other_libraries_draw_anew(checked, policy, suspect, folder, monkeypatch):

@@ -136,13 +136,14 @@ def _out_of(arguments: list[str]) -> Path:
 
 def discard_earlier(out: Path, asked: tuple[Rendering, ...] = ()) -> None:
     """Remove an earlier report: what lies there after a failed check must not be taken for its answer."""
+    from resurgence_gate.report.atomic import discard
     from resurgence_gate.report.pictures import discard_pictures
     from resurgence_gate.store.disk import explained_out, try_writing
 
     with explained_out(out):
         out.mkdir(parents=True, exist_ok=True)
         for path in (*(out / name for name in REPORT), *(rendering.path for rendering in asked)):
-            path.unlink(missing_ok=True)
+            discard(path)
         discard_pictures(out)
         try_writing(out)
 

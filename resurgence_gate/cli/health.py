@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from resurgence_gate.cli.findings import Finding, disk, ok, problem, warning
 from resurgence_gate.cli.hub_health import examine_hub
 from resurgence_gate.cli.sizes import size
+from resurgence_gate.errors import UsageError
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -42,8 +43,20 @@ def examine(store: Path) -> Iterator[Finding]:
                 yield _extra(requirement, extra, purpose)
     yield from _imports()
     yield from _devices()
-    yield disk("store", store, "choose another folder with --store, or run `resurgence-gate cache prune`")
+    yield _store(store)
     yield from examine_hub()
+
+
+def _store(store: Path) -> Finding:
+    from resurgence_gate.store.layout import require_layout
+
+    try:
+        require_layout(store)
+    except PermissionError:
+        pass  # the disk's own finding says so
+    except UsageError as error:
+        return problem("store", str(error), "choose another folder with --store")
+    return disk("store", store, "choose another folder with --store, or run `resurgence-gate cache prune`")
 
 
 def _system() -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from glob import escape
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -19,6 +20,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         except BaseException:
             Path(beside.name).unlink(missing_ok=True)
             raise
+
+
+def discard(path: Path) -> None:
+    """Remove the file, and what a kill in the middle of writing it has left beside it."""
+    for left in path.parent.glob(f".{escape(path.name)}.{'[a-z0-9_]' * 8}"):
+        left.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -59,8 +59,9 @@ def copy_pictures(kept: Iterable[KeptPicture], run: Path, out: Path) -> None:
 
 def discard_pictures(out: Path) -> None:
     """Remove the pictures of an earlier report; what else lies there stays."""
-    for path in (out / FOLDER).glob("*.webp"):
-        path.unlink()
+    for pattern in ("*.webp", f".*.webp.{'[a-z0-9_]' * 8}"):  # also what a kill has left half written
+        for path in (out / FOLDER).glob(pattern):
+            path.unlink()
     if (out / FOLDER).is_dir() and not any((out / FOLDER).iterdir()):
         (out / FOLDER).rmdir()
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryFile
 
 from resurgence_gate.errors import ResourceError, UsageError
 
@@ -17,9 +17,9 @@ _CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
 def try_writing(folder: Path) -> None:
-    """Make `folder`, and in it a file that goes to the disk and is removed again. Raises OSError."""
+    """Make `folder`, and in it a file that goes to the disk and is gone again. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=folder, prefix=".try-") as file:
+    with TemporaryFile(dir=folder) as file:  # without a name, which a kill would leave behind
         file.write(b"\0" * 4096)
         file.flush()
         os.fsync(file.fileno())

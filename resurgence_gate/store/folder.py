@@ -85,7 +85,7 @@ class Store:
         """The finished artefact that was there a moment ago. Raises LostArtefact if it is not any more."""
         found = self.find(key)
         if found is None:
-            raise self._lost(key)
+            raise self.lost(key)
         return found
 
     def read(self, key: str, name: str) -> bytes:
@@ -99,9 +99,16 @@ class Store:
         except FileNotFoundError:
             content = b""
         if (read_manifest(place) or {}).get(name) != hashlib.sha256(content).hexdigest():
-            forget_whole(place)
-            raise self._lost(key)
+            raise self.lost(key)
         return content
+
+    def lost(self, key: str) -> LostArtefact:
+        """To raise where an artefact that was found is not what it was: the next `find` looks at it anew."""
+        place = self._place(key)
+        forget_whole(place)
+        return LostArtefact(
+            f"{place}: it was there, and is gone or damaged; the same command computes it again"
+        )
 
     @contextmanager
     def alone(self, key: str, waiting: AbstractContextManager[object] | None = None) -> Iterator[None]:
@@ -192,11 +199,6 @@ class Store:
                 shutil.rmtree(gone)
             else:
                 gone.unlink()
-
-    def _lost(self, key: str) -> LostArtefact:
-        return LostArtefact(
-            f"{self._place(key)}: it was there, and is gone or damaged; the same command computes it again"
-        )
 
     def _place(self, key: str) -> Path:
         return self.root / _checked(key)[:2] / key

@@ -21,6 +21,7 @@ from resurgence_gate.cli import check as check_module
 from resurgence_gate.cli.failures import Terminated
 from resurgence_gate.errors import HubError, MeasurementError, PolicyError, RefusedCheckpoint, UsageError
 from resurgence_gate.report import from_json
+from resurgence_gate.store import Store
 from resurgence_gate.vocabulary import Outcome, Verdict
 
 REPORTS = Path(__file__).parents[1] / "report" / "golden"
@@ -29,7 +30,7 @@ TRIPLE = ("ship", (Outcome.PRESENT, Outcome.ABSENT, Outcome.PRESENT), (np.zeros(
 
 
 @pytest.fixture
-def fake_gate(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+def fake_gate(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> types.ModuleType:
     """A gate that answers at once; tests set what its `run_check` does."""
     gate = types.ModuleType("resurgence_gate.gate")
     monkeypatch.setitem(sys.modules, "resurgence_gate.gate", gate)
@@ -37,7 +38,7 @@ def fake_gate(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     showing.contact_triples = lambda checked, bench: [TRIPLE]  # type: ignore[attr-defined]
     showing.chosen_pictures = lambda checked, bench, limit: []  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "resurgence_gate.showing", showing)
-    bench = types.SimpleNamespace(store=types.SimpleNamespace(in_use=nullcontext))
+    bench = types.SimpleNamespace(store=Store(tmp_path_factory.mktemp("store")))
     monkeypatch.setattr(check_module, "make_bench", lambda *options: bench)
     return gate
 

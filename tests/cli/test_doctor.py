@@ -316,6 +316,14 @@ def test_a_store_that_cannot_be_written(store: Path, capsys: pytest.CaptureFixtu
     assert found["status"] == "problem"
 
 
+def test_a_store_of_another_version(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store.mkdir(parents=True)
+    (store / "layout.json").write_text('{"layout": 99}')
+    found = told(store, capsys, 3)["store"]
+    assert found["status"] == "problem"
+    assert "a newer version of resurgence-gate (layout 99" in found["found"]
+
+
 def test_libraries_are_held_against_their_ranges(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,22 @@ def tiny_classifier(path: Path) -> Path:
 
 def tiny_policy(folder: Path, **changes: Any) -> Policy:
     """A policy whose reference, detector and sizes are tiny; `changes` replace top-level keys."""
+    return Policy.model_validate(tiny_content(folder) | changes)
+
+
+def tiny_policy_file(folder: Path, **changes: Any) -> Path:
+    """The same as a file for the command line."""
+    file = folder / "tiny.yaml"
+    file.write_text(json.dumps(tiny_content(folder) | changes), encoding="utf-8")  # JSON is YAML
+    return file
+
+
+def tiny_content(folder: Path) -> dict[str, Any]:
+    """The policy's content; its reference and its detector are made in `folder`."""
     reference = tiny_model_folder(folder / "reference", seed=0)
     classifier = tiny_classifier(folder / "classifier")
     prompts = ["a photo of a {}"]
-    content: dict[str, Any] = {
+    return {
         "version": 1,
         "name": "tiny",
         "description": "an assay in miniature",
@@ -87,7 +100,6 @@ def tiny_policy(folder: Path, **changes: Any) -> Policy:
             "RG104": {"min_retained_rate": 0.01, "max_retained_drop": 0.99, "scope": "pooled"},
         },
     }
-    return Policy.model_validate(content | changes)
 
 
 def tiny_bench(folder: Path) -> Bench:
