@@ -144,6 +144,27 @@ def test_an_earlier_report_is_not_taken_for_this_one(tmp_path: Path) -> None:
     assert (job.exit, job.outputs["verdict"], job.outputs["report-json"]) == (1, "ERROR", "")
 
 
+@pytest.mark.parametrize("pip", [0, 1])
+def test_a_command_that_is_not_there_is_installed_below_the_temporary_folder(
+    pip: int, tmp_path: Path
+) -> None:
+    path = scripted(tmp_path, check="report; exit 0", report=CHECKED[0])
+    python = Path(path) / "python3"
+    python.write_text(
+        f"""#!/usr/bin/env bash
+mkdir -p "$3/bin"
+cp {path}/resurgence-gate "$3/bin"
+printf '#!/usr/bin/env bash\\necho "$*" > {tmp_path}/pip; exit {pip}\\n' > "$3/bin/python"
+chmod +x "$3/bin/python"
+"""
+    )
+    python.chmod(0o755)
+    job = run_action(tmp_path, path, {**INPUTS, "command": "no-such-command"})
+    assert (tmp_path / "pip").read_text().endswith(f" {ROOT}\n")
+    assert (job.exit, job.outputs["verdict"]) == ((1, "ERROR") if pip else (0, "PASS")), job.log
+    assert len(list(job.temp.glob("*/venv/bin/resurgence-gate"))) == 1
+
+
 HOSTILE = (
     "$(touch pwned)",
     "`touch pwned`",
