@@ -70,12 +70,13 @@ class Check:
 
 def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     """Assay the checkpoint `ref` by `policy`. Raises GateError; an answer is always a whole one."""
-    timed = TimedProgress(bench.progress, bench.now)
+    told = bench.progress  # how long a download took says nothing about the check
+    timed = TimedProgress(told, bench.now)
     bench = replace(bench, progress=timed)
-    suspect = resolve(ref, bench.access)
+    suspect = resolve(ref, bench.access, told)
     for note in suspect.notes:
         _LOG.warning("%s: %s", suspect.ref, note)
-    reference = resolve(parse_ref(policy.reference), bench.access)
+    reference = resolve(parse_ref(policy.reference), bench.access, told)
     instrument = instrument_of(policy)
     draws = (*plan_draws(policy, policy.erased), *plan_draws(policy, policy.retained))
     control = observe_control(reference, draws, instrument, bench)

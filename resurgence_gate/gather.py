@@ -9,6 +9,7 @@ from resurgence_gate.checkpoints.ref import parse_ref
 from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.data.store_pictures import store_captioned
 from resurgence_gate.draws import benign_draws, derived_seed, plan_draws
+from resurgence_gate.execution.interface import Progress, SilentProgress
 from resurgence_gate.observe import instrument_of
 from resurgence_gate.policy.schema import Asked, BenignDataset, BenignFolder, GeneratedBenign, Policy
 from resurgence_gate.store.folder import Store
@@ -24,15 +25,21 @@ class Got:
     sha256: str | None = None
 
 
-def gather(policy: Policy, ref: CheckpointRef, store: Store, access: Access) -> Iterator[Got]:
+def gather(
+    policy: Policy,
+    ref: CheckpointRef,
+    store: Store,
+    access: Access,
+    progress: Progress = SilentProgress(),
+) -> Iterator[Got]:
     """Get what `run_check` reads, in its order, each when it is there. Nothing is loaded or run.
 
     Models, detectors and prompt sets go into the Hub cache, pictures into the store. Raises as `resolve` does, and
     UsageError and HubError for the rest.
     """
-    suspect = resolve(ref, access)
+    suspect = resolve(ref, access, progress)
     yield Got(what="suspect", name=suspect.ref, sha256=suspect.digest)
-    reference = resolve(parse_ref(policy.reference), access)
+    reference = resolve(parse_ref(policy.reference), access, progress)
     yield Got(what="reference", name=reference.ref, sha256=reference.digest)
     instrument = instrument_of(policy)
     for what, located in (("detector", instrument.detector), ("detector of retained", instrument.witness)):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from os.path import isfile  # Path's own raises where a name is too long
 from pathlib import Path
 
@@ -27,7 +28,8 @@ from resurgence_gate.checkpoints.ref import PICKLES, format_ref, local_path, par
 from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.checkpoints.tree import lies_inside
 from resurgence_gate.errors import GateError, RefusedCheckpoint, UsageError
-from resurgence_gate.vocabulary import Checkpoint, CheckpointRef, Folder, HubRepo, Pocket
+from resurgence_gate.execution.interface import Progress, SilentProgress
+from resurgence_gate.vocabulary import Access, Checkpoint, CheckpointRef, Folder, HubRepo, Pocket
 
 COMPONENTS = ("unet", "text_encoder", "text_encoder_2", "vae")
 _OF_A_FILE = {
@@ -39,6 +41,7 @@ _OF_A_FILE = {
 }
 _NOT_COMPARED = (Kind.SINGLE_FILE, Kind.UNKNOWN, Kind.PICKLE)
 Outcome = Future[Checkpoint | RefusedCheckpoint]
+Get = Callable[[CheckpointRef], Checkpoint]  # `resolve`, told how to get files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,33 +57,42 @@ class _Base:
         return found | (_by_key([("unet", [open_tensors(self.overlay)])]) if self.overlay else {})
 
 
-def inspect_checkpoint(text: str, *, base: str | None = None) -> Inspection:
+def inspect_checkpoint(
+    text: str,
+    *,
+    base: str | None = None,
+    access: Access = Access(),
+    progress: Progress = SilentProgress(),
+) -> Inspection:
     """Everything that can be said of the reference `text` without running it.
 
     `base` is the model to compare with; for a pocket model, and for a file that names one in its header, it
     is known. Raises UsageError (no such file or model), HubError and ResourceError; what `check` would
     refuse is not raised but told.
     """
-    path = local_path(text)
+    path, get = local_path(text), partial(resolve, access=access, progress=progress)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1) + 1) as threads:  # one of them hashes
         if isfile(path):  # noqa: PTH113
-            return _inspect_file(text, path, base, threads)
+            return _inspect_file(text, path, base, threads, get)
         ref = parse_ref(text)
-        resolving = threads.submit(_resolve, ref)
+        resolving = threads.submit(_resolve, ref, get)
         if isinstance(ref, Pocket) and ref.name != pocket.BASE and ref.name in pocket.pocket_names():
             file = pocket.pocket_folder() / f"{ref.name}.safetensors"
-            return _describe_file(text, file, _locate(base or f"pocket:{pocket.BASE}"), resolving, threads)
-        return _inspect_model(ref, base, resolving, threads)
+            compared = _locate(base or f"pocket:{pocket.BASE}", get)
+            return _describe_file(text, file, compared, resolving, threads)
+        return _inspect_model(ref, base, resolving, threads, get)
 
 
-def _resolve(ref: CheckpointRef) -> Checkpoint | RefusedCheckpoint:
+def _resolve(ref: CheckpointRef, get: Get) -> Checkpoint | RefusedCheckpoint:
     try:
-        return resolve(ref)
+        return get(ref)
     except RefusedCheckpoint as refusal:
         return refusal
 
 
-def _inspect_model(ref: CheckpointRef, base: str | None, resolving: Outcome, threads: Executor) -> Inspection:
+def _inspect_model(
+    ref: CheckpointRef, base: str | None, resolving: Outcome, threads: Executor, get: Get
+) -> Inspection:
     root = _root(ref, resolving)
     if root is None:
         refusal = resolving.result()
@@ -90,7 +102,7 @@ def _inspect_model(ref: CheckpointRef, base: str | None, resolving: Outcome, thr
     facts = tuple(_facts(name, files, threads) for name, files in by_component.items() if files)
     comparison = None
     if base is not None:
-        found = _locate(base)
+        found = _locate(base, get)
         comparison = compare(_by_key(by_component.items()), found.tensors(), name=found.name, threads=threads)
     resolved = resolving.result()
     card, notes = _card_of(root, resolved)
@@ -112,7 +124,7 @@ def _inspect_model(ref: CheckpointRef, base: str | None, resolving: Outcome, thr
     )
 
 
-def _inspect_file(text: str, path: Path, base: str | None, threads: Executor) -> Inspection:
+def _inspect_file(text: str, path: Path, base: str | None, threads: Executor, get: Get) -> Inspection:
     suffix, hint = path.suffix.lower(), None
     if suffix not in PICKLES:
         if suffix != ".safetensors":
@@ -128,8 +140,8 @@ def _inspect_file(text: str, path: Path, base: str | None, threads: Executor) ->
         if base is not None:
             raise
         return _describe_file(text, path, None, None, threads, notes=(str(error),))
-    located = _locate(hint) if hint is not None else None
-    return _describe_file(text, path, located, threads.submit(_resolve, ref), threads)
+    located = _locate(hint, get) if hint is not None else None
+    return _describe_file(text, path, located, threads.submit(_resolve, ref, get), threads)
 
 
 def _named_base(path: Path) -> str | None:
@@ -232,7 +244,7 @@ def _root(ref: CheckpointRef, resolving: Outcome) -> Path | None:
     return resolved.root if isinstance(resolved, Checkpoint) else None
 
 
-def _locate(text: str) -> _Base:
+def _locate(text: str, get: Get) -> _Base:
     """The base `text` on this disk; it is not hashed."""
     ref = parse_ref(text)
     match ref:
@@ -245,7 +257,7 @@ def _locate(text: str) -> _Base:
             overlay = None if ref.name == pocket.BASE else folder / f"{ref.name}.safetensors"
             return _Base(name=text, root=folder / pocket.BASE, overlay=overlay)
     try:
-        checkpoint = resolve(ref)
+        checkpoint = get(ref)
     except RefusedCheckpoint as refusal:
         raise UsageError(f"--base {text} would itself be refused: {refusal}") from refusal
     return _Base(name=checkpoint.ref, root=checkpoint.root)

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resurgence_gate.cli.options import Device, Dtype, InDtype, OnDevice, PolicyName, StoreFolder, make_bench
+from resurgence_gate.cli.options import (
+    LIMIT,
+    Device,
+    Dtype,
+    InDtype,
+    MaxDownload,
+    Offline,
+    OnDevice,
+    PolicyName,
+    StoreFolder,
+    make_access,
+    make_bench,
+)
 
 if TYPE_CHECKING:
     from resurgence_gate.vocabulary import Calibration
@@ -35,6 +47,8 @@ def calibrate(
         typer.Option("--out", "-o", metavar="DIR", help="Where the page goes; an earlier one is replaced."),
     ] = OUT,
     store: StoreFolder = None,
+    offline: Offline = False,
+    max_download: MaxDownload = LIMIT,
 ) -> None:
     """Measure how well the detectors of a policy see, on pictures of its reference.
 
@@ -44,6 +58,7 @@ def calibrate(
     from resurgence_gate.policy.load import load_policy
     from resurgence_gate.store.disk import explained_out, make_out
 
+    access = make_access(offline, max_download)
     loaded = load_policy(policy)
     make_out(out)
     with explained_out(out):
@@ -52,7 +67,7 @@ def calibrate(
     from resurgence_gate.calibrate import calibrate as measure
     from resurgence_gate.store.again import again_where_lost
 
-    bench = make_bench(device, dtype, store)
+    bench = make_bench(device, dtype, store, access)
     with bench.store.in_use():
         calibration = again_where_lost(lambda: measure(loaded, bench))
     typer.echo(_write(calibration, out))

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from resurgence_gate.cli.options import (
+    LIMIT,
     Base,
     Device,
     Dtype,
     InDtype,
+    MaxDownload,
+    Offline,
     OnDevice,
     PolicyName,
     Ref,
     StoreFolder,
+    make_access,
     make_bench,
 )
 from resurgence_gate.cli.report import Rendering, Renderings, parse_renderings, write_renderings
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 
     from resurgence_gate.gate import Check
     from resurgence_gate.observe import Bench
-    from resurgence_gate.vocabulary import GateReport
+    from resurgence_gate.vocabulary import Access, GateReport
 
 EPILOG = """\b
 Examples:
@@ -57,6 +61,8 @@ def check(
         typer.Option("--out", "-o", metavar="DIR", help="Where the report goes; an earlier one is replaced."),
     ] = OUT,
     store: StoreFolder = None,
+    offline: Offline = False,
+    max_download: MaxDownload = LIMIT,
     report: Renderings = None,
 ) -> None:
     """Test whether erased concepts come back after a harmless fine-tune.
@@ -67,7 +73,8 @@ def check(
     asked = parse_renderings(report)
     discard_earlier(out, asked)
     try:
-        measured, written = assay(ref, policy, base, device, dtype, store, out)
+        access = make_access(offline, max_download)
+        measured, written = assay(ref, policy, base, device, dtype, store, out, access)
         written += write_renderings(measured, out, asked)
     except BaseException as error:
         note_failure(error, out, ref=ref, policy=policy, asked=asked)
@@ -76,7 +83,14 @@ def check(
 
 
 def assay(
-    ref: str, policy: str, base: str | None, device: Device, dtype: Dtype, store: Path | None, out: Path
+    ref: str,
+    policy: str,
+    base: str | None,
+    device: Device,
+    dtype: Dtype,
+    store: Path | None,
+    out: Path,
+    access: Access,
 ) -> tuple[GateReport, list[Path]]:
     """Run the check and write its files."""
     from resurgence_gate.checkpoints.ref import parse_ref
@@ -86,7 +100,7 @@ def assay(
     from resurgence_gate.gate import run_check
     from resurgence_gate.store.again import again_where_lost
 
-    bench = make_bench(device, dtype, store)
+    bench = make_bench(device, dtype, store, access)
     with bench.store.in_use():
         return again_where_lost(lambda: write_files(run_check(loaded, suspect, bench), bench, out))
 

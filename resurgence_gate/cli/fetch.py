@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resurgence_gate.cli.check import note_failure
-from resurgence_gate.cli.options import Base, PolicyName, Ref, StoreFolder
+from resurgence_gate.cli.options import LIMIT, Base, MaxDownload, PolicyName, Ref, StoreFolder, make_access
 from resurgence_gate.cli.report import Renderings, parse_renderings
+
+if TYPE_CHECKING:
+    from resurgence_gate.vocabulary import Access
 
 EPILOG = """\b
 Examples:
   resurgence-gate fetch org/model --policy my-policy.yaml
-  HF_HUB_OFFLINE=1 resurgence-gate check ./my-model --policy my-policy.yaml
+  resurgence-gate check org/model --policy my-policy.yaml --offline
 \b
-For machines and CI steps that have no network, or are to have no token. So far a check without the network
-finds data sets and pictures again, and still asks the Hub for models: give it their folders. A detector of
-another package (kind plugin) sees to itself.
+For machines and CI steps that have no network, or are to have no token: `check --offline` takes from this disk
+what was fetched, at the same commits. A detector of another package (kind plugin) sees to itself.
 With --out, what --report asks for is written beside report.json, and only then.
 \b
 Exit codes: 0 all is there, 3 the Hub did not give it, 12 the checkpoint is refused."""
@@ -29,6 +31,7 @@ def fetch(
     policy: PolicyName,
     base: Base = None,
     store: StoreFolder = None,
+    max_download: MaxDownload = LIMIT,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -48,24 +51,24 @@ def fetch(
     """
     asked = parse_renderings(report)
     try:
-        _fetch(ref, policy, base, store)
+        _fetch(ref, policy, base, store, make_access(offline=False, max_download=max_download))
     except BaseException as error:
         if out is not None:
             note_failure(error, out, ref=ref, policy=policy, asked=asked)
         raise
 
 
-def _fetch(ref: str, policy: str, base: str | None, store: Path | None) -> None:
+def _fetch(ref: str, policy: str, base: str | None, store: Path | None, access: Access) -> None:
     from resurgence_gate.checkpoints.ref import parse_ref
+    from resurgence_gate.cli.progress import RichProgress
     from resurgence_gate.policy.load import load_policy
     from resurgence_gate.store import default_store
-    from resurgence_gate.vocabulary import Access
 
     loaded, suspect = load_policy(policy), parse_ref(ref, base=base)
     from resurgence_gate.gather import gather
 
     place = default_store(store)
     place.require_writable()
-    for got in gather(loaded, suspect, place, Access()):
+    for got in gather(loaded, suspect, place, access, RichProgress()):
         sha256 = f"  sha256 {got.sha256}" if got.sha256 else ""
         typer.echo(f"{got.what:<21} {got.name}{sha256}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from resurgence_gate.cli.options import Ref
+from resurgence_gate.cli.options import LIMIT, MaxDownload, Offline, Ref, make_access
 
 EPILOG = """\b
 Examples:
@@ -27,6 +27,8 @@ def inspect(
             show_default=False,
         ),
     ] = None,
+    offline: Offline = False,
+    max_download: MaxDownload = LIMIT,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Say what a checkpoint is and what it changes, without running it.
@@ -35,10 +37,12 @@ def inspect(
     and why `check` would refuse it. Nothing is executed, and no model is built. A change is |W - W0| / |W0|
     over the tensors that differ, by the Frobenius norm.
     """
+    access = make_access(offline, max_download)
     from resurgence_gate.checkpoints.inspection import inspect_checkpoint
+    from resurgence_gate.cli.progress import RichProgress
     from resurgence_gate.errors import RefusedCheckpoint
 
-    found = inspect_checkpoint(ref, base=base)
+    found = inspect_checkpoint(ref, base=base, access=access, progress=RichProgress())
     if as_json:
         from resurgence_gate.report.inspection import to_json
 

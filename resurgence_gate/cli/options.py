@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from resurgence_gate.observe import Bench
+    from resurgence_gate.vocabulary import Access
 
 
 class Device(StrEnum):
@@ -65,9 +66,28 @@ StoreFolder = Annotated[
         show_default=False,
     ),
 ]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline", help="Ask nothing of the network: take what the Hub cache holds (HF_HUB_OFFLINE=1)."
+    ),
+]
+MaxDownload = Annotated[str, typer.Option(metavar="SIZE", help="The most to download of one model.")]
+LIMIT = "20GB"  # an SDXL in float32 has 14
 
 
-def make_bench(device: Device, dtype: Dtype, store: Path | None) -> Bench:
+def make_access(offline: bool, max_download: str) -> Access:
+    """How files are got; made before anything is read, for it switches the network off where that is asked."""
+    from resurgence_gate.cli.sizes import parse_size
+    from resurgence_gate.execution.network import go_offline
+    from resurgence_gate.vocabulary import Access
+
+    if offline:
+        go_offline()
+    return Access(offline=offline, max_download=parse_size(max_download, "--max-download"))
+
+
+def make_bench(device: Device, dtype: Dtype, store: Path | None, access: Access) -> Bench:
     """Where and with what the check is run."""
     from datetime import UTC, datetime
 
@@ -86,4 +106,5 @@ def make_bench(device: Device, dtype: Dtype, store: Path | None) -> Bench:
         progress=RichProgress(),
         executor=LocalExecutor(),
         now=lambda: datetime.now(UTC),
+        access=access,
     )

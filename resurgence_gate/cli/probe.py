@@ -8,14 +8,18 @@ from typing import Annotated
 import typer
 
 from resurgence_gate.cli.options import (
+    LIMIT,
     Base,
     Device,
     Dtype,
     InDtype,
+    MaxDownload,
+    Offline,
     OnDevice,
     PolicyName,
     Ref,
     StoreFolder,
+    make_access,
     make_bench,
 )
 
@@ -51,6 +55,8 @@ def probe(
     device: OnDevice = Device.AUTO,
     dtype: InDtype = Dtype.FLOAT32,
     store: StoreFolder = None,
+    offline: Offline = False,
+    max_download: MaxDownload = LIMIT,
 ) -> None:
     """Fine-tune a checkpoint on a policy's benign data, and keep the fine-tuned model.
 
@@ -59,13 +65,14 @@ def probe(
     from resurgence_gate.checkpoints.ref import parse_ref
     from resurgence_gate.policy.load import load_policy
 
+    access = make_access(offline, max_download)
     loaded, suspect = load_policy(policy), parse_ref(ref, base=base)
     from resurgence_gate.fine_tuned import fine_tune_one, lines_for, refuse_strangers, write_fine_tuned
     from resurgence_gate.store.again import again_where_lost
 
     lines = lines_for(loaded, recipe, dose)
     refuse_strangers(out)
-    bench = make_bench(device, dtype, store)
+    bench = make_bench(device, dtype, store, access)
     with bench.store.in_use():
         tuned = again_where_lost(lambda: fine_tune_one(loaded, suspect, lines, dose, bench))
         write_fine_tuned(tuned, loaded, out, bench)

@@ -5,19 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
+from rich.text import Text
 
-from resurgence_gate.execution.interface import Advance
+from resurgence_gate.cli.sizes import size
+from resurgence_gate.execution.interface import Advance, Unit
+
+Amount = Callable[[float], str]
 
 _STEP = 0.1  # in a log, a line at every tenth
 
@@ -29,33 +35,38 @@ class RichProgress:
         self._console = console or Console(stderr=True)
         self._clock = clock
         self._bars: Bars | None = None
+        self._open = 0  # stages
+        self._lock = Lock()  # two models may be downloaded at once
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Advance]:
-        """Open a stage of `total` units; stages may be nested."""
-        with self._bar(name, total) if self._console.is_terminal else self._lines(name, total) as advance:
+    def stage(self, name: str, total: int, unit: Unit = "") -> Iterator[Advance]:
+        """Open a stage of `total` units, or bytes; stages may be nested."""
+        kind = self._bar if self._console.is_terminal else self._lines
+        with kind(name, total, _amount(unit)) as advance:
             yield advance
 
     @contextmanager
-    def _bar(self, name: str, total: int) -> Iterator[Advance]:
-        outermost = self._bars is None
-        bars = self._bars or _new_bars(self._console)
-        self._bars = bars
-        if outermost:
-            bars.start()
-        task = bars.add_task(name, total=total)
+    def _bar(self, name: str, total: int, amount: Amount) -> Iterator[Advance]:
+        with self._lock:
+            if self._bars is None:
+                self._bars = _new_bars(self._console)
+                self._bars.start()
+            bars, self._open = self._bars, self._open + 1
+            task = bars.add_task(name, total=total, amount=amount)
         try:
             yield _advance(bars, task, name)
         finally:
-            if outermost:
-                bars.stop()
-                self._bars = None
-            else:
-                bars.remove_task(task)
+            with self._lock:
+                self._open -= 1
+                if self._open == 0:
+                    bars.stop()
+                    self._bars = None
+                else:
+                    bars.remove_task(task)
 
     @contextmanager
-    def _lines(self, name: str, total: int) -> Iterator[Advance]:
-        lines = _Lines(self._say, name, total, self._clock)
+    def _lines(self, name: str, total: int, amount: Amount) -> Iterator[Advance]:
+        lines = _Lines(self._say, name, total, amount, self._clock)
         try:
             yield lines.advance
         finally:
@@ -68,10 +79,12 @@ class RichProgress:
 class _Lines:
     """`before: 40 %, 12 s left`, about ten times a stage."""
 
-    def __init__(self, say: Callable[[str], None], name: str, total: int, clock: Callable[[], float]) -> None:
-        self._say, self._name, self._total, self._clock = say, name, total, clock
+    def __init__(
+        self, say: Callable[[str], None], name: str, total: int, amount: Amount, clock: Callable[[], float]
+    ) -> None:
+        self._say, self._name, self._total, self._amount, self._clock = say, name, total, amount, clock
         self._start, self._done, self._told = clock(), 0, 0.0
-        say(f"{name}: {total} to do" if total else name)
+        say(f"{name}: {amount(total)} to do" if total else name)
 
     def advance(self, n: int = 1, note: str = "") -> None:
         self._done += n
@@ -84,9 +97,20 @@ class _Lines:
     def close(self) -> None:
         spent = duration(self._clock() - self._start)
         whole = self._done >= self._total
-        self._say(
-            f"{self._name}: {'done' if whole else f'stopped at {self._done} of {self._total}'}, {spent}"
-        )
+        stopped = f"stopped at {self._amount(self._done)} of {self._amount(self._total)}"
+        self._say(f"{self._name}: {'done' if whole else stopped}, {spent}")
+
+
+class _Done(ProgressColumn):
+    """How much of each stage is done, in its own unit: `12/100`, `1.2 GB/4.3 GB`."""
+
+    def render(self, task: Task) -> Text:
+        amount = task.fields["amount"]
+        return Text(f"{amount(task.completed)}/{amount(task.total or 0)}", style="progress.download")
+
+
+def _amount(unit: Unit) -> Amount:
+    return size if unit == "bytes" else lambda count: f"{count:.0f}"
 
 
 def _advance(bars: Bars, task: TaskID, name: str) -> Advance:
@@ -110,7 +134,7 @@ def _new_bars(console: Console) -> Bars:
     return Bars(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        _Done(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

@@ -23,6 +23,7 @@ from resurgence_gate import __version__
 from resurgence_gate.checkpoints.digest import hash_file
 from resurgence_gate.errors import HubError, ResourceError, UsageError
 from resurgence_gate.execution.interface import Progress, SilentProgress
+from resurgence_gate.execution.network import is_offline
 from resurgence_gate.store.disk import FULL, why_not
 from resurgence_gate.store.folder import default_store
 
@@ -48,6 +49,11 @@ def fetch(url: str, sha256: str, max_bytes: int, progress: Progress | None = Non
     place = default_store().root / "downloads" / f"{sha256}{_suffix(url)}"
     if place.is_file() and hash_file(place) == sha256:
         return place
+    if is_offline():
+        raise HubError(
+            f"{where}: offline, and it was not downloaded before; run the same command once without --offline and "
+            f"HF_HUB_OFFLINE, or {_BY_HAND}"
+        )
     with _writing(place) as file:
         _download(url, where, sha256, max_bytes, progress or SilentProgress(), file)
     return place
@@ -91,7 +97,7 @@ def _download(url: str, where: str, sha256: str, max_bytes: int, progress: Progr
         if length is not None and length > max_bytes:
             raise too_large
         told = progress if length else SilentProgress()
-        with told.stage(f"download {where.rpartition('/')[2]}", length or 0) as advance:
+        with told.stage(f"download {where.rpartition('/')[2]}", length or 0, "bytes") as advance:
             while chunk := _read(answer, where):
                 received += len(chunk)
                 if received > max_bytes:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 Spec = TypeVar("Spec")
 Result = TypeVar("Result")
+Unit = Literal["", "bytes"]  # of a stage: things that its name tells, or bytes
 
 
 class Advance(Protocol):
@@ -19,8 +20,8 @@ class Advance(Protocol):
 class Progress(Protocol):
     """Tells a person which stage runs and how much of it is done. Stages may be nested."""
 
-    def stage(self, name: str, total: int) -> AbstractContextManager[Advance]:
-        """Open a stage of `total` units; leaving it closes it, also by an exception."""
+    def stage(self, name: str, total: int, unit: Unit = "") -> AbstractContextManager[Advance]:
+        """Open a stage of `total` units, or bytes; leaving it closes it, also by an exception."""
         ...
 
 
@@ -36,7 +37,7 @@ class SilentProgress:
     """Tells nobody: for libraries and tests."""
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Advance]:
+    def stage(self, name: str, total: int, unit: Unit = "") -> Iterator[Advance]:
         """Yield an advance that does nothing."""
         yield _nothing
 

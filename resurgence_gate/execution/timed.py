@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from resurgence_gate.execution.interface import Advance, Progress
+from resurgence_gate.execution.interface import Advance, Progress, Unit
 
 
 class TimedProgress:
@@ -18,10 +18,10 @@ class TimedProgress:
         self._now = now
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Advance]:
+    def stage(self, name: str, total: int, unit: Unit = "") -> Iterator[Advance]:
         """As of `Progress`; a stage that ends by an exception is not counted."""
         begun = self._now()
-        with self._progress.stage(name, total) as advance:
+        with self._progress.stage(name, total, unit) as advance:
             yield advance
         units, seconds = self.times.get(name, (0, 0.0))
         self.times[name] = (units + total, seconds + (self._now() - begun).total_seconds())

@@ -54,3 +54,20 @@ def test_a_terminal_gets_bars_also_nested() -> None:
 
 def test_duration() -> None:
     assert [duration(s) for s in (0.4, 59.4, 61, 7260)] == ["0 s", "59 s", "1 min 1 s", "2 h 1 min"]
+
+
+def test_bytes_are_told_as_sizes() -> None:
+    out, clock = io.StringIO(), Clock()
+    with RichProgress(Console(file=out), clock).stage("download", 4_300_000_000, "bytes") as advance:
+        advance(1_200_000_000)
+    assert out.getvalue().splitlines()[0] == "download: 4.3 GB to do"
+    assert "stopped at 1.2 GB of 4.3 GB" in out.getvalue()
+
+
+def test_two_stages_at_once_share_one_display() -> None:
+    progress = RichProgress(Console(file=io.StringIO(), force_terminal=True))
+    first, second = progress.stage("first", 1), progress.stage("second", 1, "bytes")
+    first.__enter__()
+    second.__enter__()(1)
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)

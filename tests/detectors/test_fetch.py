@@ -211,7 +211,7 @@ class Told:
         self.stages = []
 
     @contextmanager
-    def stage(self, name, total):
+    def stage(self, name, total, unit=""):
         self.stages.append([name, total, 0])
 
         def advance(n=1, note=""):

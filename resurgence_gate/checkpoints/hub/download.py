@@ -129,7 +129,7 @@ def _fetch(listing: Listing, names: Iterable[str], where: str, progress: Progres
     total = sum(file.size for file in _missing(listing, names))
     if not total:
         return {file.name: _obtain(listing, file, where, progress, _nothing) for file in files}
-    with progress.stage(f"download {listing.repo}", total) as advance:
+    with progress.stage(f"download {listing.repo}", total, "bytes") as advance:
         return {file.name: _obtain(listing, file, where, progress, advance) for file in files}
 
 
