@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import types
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ def fake_gate(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     showing.contact_triples = lambda checked, bench: [TRIPLE]  # type: ignore[attr-defined]
     showing.chosen_pictures = lambda checked, bench, limit: []  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "resurgence_gate.showing", showing)
-    monkeypatch.setattr(check_module, "make_bench", lambda *options: None)
+    bench = types.SimpleNamespace(store=types.SimpleNamespace(in_use=nullcontext))
+    monkeypatch.setattr(check_module, "make_bench", lambda *options: bench)
     return gate
 
 
