@@ -16,6 +16,7 @@ from resurgence_gate.cli import (
     cache,
     calibrate,
     check,
+    compare,
     detectors,
     doctor,
     fetch,
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 app.command("check", epilog=check.EPILOG)(check.check)
 app.command("report", epilog=report.EPILOG)(report.report)
+app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.command("judge", epilog=judge.EPILOG)(judge.judge)
 app.command("attest", epilog=attest.EPILOG)(attest.attest)
 app.command("verify", epilog=verify.EPILOG)(verify.verify)
