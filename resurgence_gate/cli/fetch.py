@@ -14,11 +14,10 @@ from resurgence_gate.cli.report import Renderings, parse_renderings
 EPILOG = """\b
 Examples:
   resurgence-gate fetch org/model --policy my-policy.yaml
-  HF_HUB_OFFLINE=1 resurgence-gate check ./my-model --policy my-policy.yaml
+  HF_HUB_OFFLINE=1 resurgence-gate check org/model --policy my-policy.yaml
 \b
-For machines and CI steps that have no network, or are to have no token. So far a check without the network
-finds data sets and pictures again, and still asks the Hub for models: give it their folders. A detector of
-another package (kind plugin) sees to itself.
+For machines and CI steps that have no network, or are to have no token. A revision that moves, such as a
+branch, is afterwards the commit that it was. A detector of another package (kind plugin) sees to itself.
 With --out, what --report asks for is written beside report.json, and only then.
 \b
 Exit codes: 0 all is there, 3 the Hub did not give it, 12 the checkpoint is refused."""
