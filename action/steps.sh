@@ -158,6 +158,7 @@ caches() {
   mkdir -p -- "$cache" "$RG_DIR/tmp"
   unset HF_HUB_CACHE HUGGINGFACE_HUB_CACHE HF_DATASETS_CACHE HF_TOKEN_PATH HUGGING_FACE_HUB_TOKEN
   export HF_HOME="$cache/huggingface" RESURGENCE_GATE_STORE="$cache/store" TMPDIR="$RG_DIR/tmp"
+  export HF_HUB_DISABLE_TELEMETRY=1
 }
 
 discard_earlier() {

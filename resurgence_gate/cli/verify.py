@@ -37,16 +37,14 @@ def verify(
         str,
         typer.Option(
             metavar="REF",
-            help="The model that is to be released: a folder, org/model[@revision], or a UNet .safetensors.",
+            help="The model that is to be released: a folder, org/model[@revision], or a file of tensors.",
             show_default=False,
         ),
     ],
     policy: PolicyName,
     base: Annotated[
         str | None,
-        typer.Option(
-            metavar="REF", help="The model that a UNet .safetensors belongs to.", show_default=False
-        ),
+        typer.Option(metavar="REF", help="The model that a file of tensors belongs to.", show_default=False),
     ] = None,
     key: Annotated[
         Path | None,

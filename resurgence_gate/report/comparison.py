@@ -65,8 +65,8 @@ def _head(found: Comparison) -> Iterator[str]:
     yield from (
         "",
         f"Exact McNemar tests on pairs of the same prompt and noise, at confidence {found.confidence:g}, corrected by",
-        "Holm over the concepts of each table, and over the rows in bold of all tables. `+` and `-`: pairs in which the",
-        "concept is seen in the second run only, and in the first only.",
+        "Holm over the concepts of each table, and over the rows in bold of all tables. `+` and `-`: pairs in which",
+        "the concept is seen in the second run only, and in the first only.",
         "",
     )
 

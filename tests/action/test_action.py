@@ -12,6 +12,7 @@ import pytest
 import yaml
 from action.runner import ROOT, run_action, steps_of
 from fakes.assay import BENIGN, ERASED, RETAINED, tiny_classifier
+from fakes.hub import FakeHub
 from report.example import example, incomplete
 
 from resurgence_gate.report.formats import render
@@ -275,24 +276,34 @@ def test_the_real_command_refuses_a_model_with_code(tmp_path: Path) -> None:
     assert run["invocations"][0]["executionSuccessful"] is False
 
 
-def test_the_real_command_from_the_model_to_the_statement(tmp_path: Path) -> None:
+def test_the_real_command_from_the_hub_to_the_statement(tmp_path: Path) -> None:
     """A model that draws noise: a detector that sees nothing in it proves nothing."""
-    workspace = tmp_path / "workspace"
-    tiny_model_folder(workspace / "reference")
-    tiny_classifier(workspace / "classifier")
+    hub = FakeHub(
+        repos={
+            "org/model": {"main": tiny_model_folder(tmp_path / "model", seed=1)},
+            "org/reference": {"main": tiny_model_folder(tmp_path / "reference")},
+            "org/classifier": {"main": tiny_classifier(tmp_path / "classifier")},
+        }
+    )
     policy = yaml.safe_load((ROOT / "tests" / "policy" / "small.yaml").read_text())
     policy |= {
-        "reference": "reference",
+        "reference": "org/reference",
         "sampler": {"scheduler": "ddim", "steps": 2, "guidance": 2, "size": 16},
-        "detector": {"kind": "classifier", "model": "classifier"},
+        "detector": {"kind": "classifier", "model": "org/classifier"},
     }
     for group, concepts in (("erased", ERASED), ("retained", RETAINED), ("benign", BENIGN)):
         policy[group] |= {"concepts": list(concepts), "pictures": 40}
     policy["probes"][0] |= {"doses": [1], "batch": 2}
-    (workspace / "policy.yaml").write_text(yaml.safe_dump(policy))
-    inputs = {"model": "reference", "policy": "policy.yaml", "device": "cpu"}
-    job = run_action(tmp_path, real(tmp_path), inputs, OMP_NUM_THREADS="1")
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace" / "policy.yaml").write_text(yaml.safe_dump(policy))
+    inputs = {"model": "org/model", "policy": "policy.yaml", "device": "cpu", "hf-token": "hf_one"}
+    with hub.serve():
+        inputs["revision"] = hub.commit("org/model")
+        environment = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1"}
+        job = run_action(tmp_path, real(tmp_path), inputs, **environment)
     assert (job.exit, job.outputs["verdict"]) == (11, "INCONCLUSIVE"), job.log
+    # The step that checks has no token: a request of it would come without one.
+    assert set(hub.tokens) == {"Bearer hf_one"}
     assert job.summary.startswith("## INCONCLUSIVE")
     assert re.search(r"^::(error|warning) file=policy\.yaml,line=\d+", job.log, re.MULTILINE)
     statement = json.loads(Path(job.outputs["predicate"]).read_text())
@@ -300,6 +311,7 @@ def test_the_real_command_from_the_model_to_the_statement(tmp_path: Path) -> Non
     (run,) = json.loads(Path(job.outputs["sarif"]).read_text())["runs"]
     place = run["results"][0]["locations"][0]["physicalLocation"]
     assert place["artifactLocation"]["uri"] == "policy.yaml"
+    assert run["properties"]["suspect"] == f"org/model@{inputs['revision']}"
 
 
 @pytest.mark.parametrize("tool", ["shellcheck", "zizmor"])

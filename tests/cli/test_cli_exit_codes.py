@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 import types
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
