@@ -6,6 +6,8 @@ text encoder    SD 1.x    cond_stage_model.transformer.text_model.*            a
                 SD 2.x    cond_stage_model.model.*                             as OpenCLIP names it
                 SDXL      conditioner.embedders.0.transformer.text_model.*, conditioner.embedders.1.model.*
 
+several         unet.*, text_encoder.*, ...                            as a diffusers folder, each behind its component
+
 Pure names: no file is opened here, and no tensor read. Which block of CompVis' flat list is which of diffusers' follows
 from the names of the base's UNet: how many layers a block has, and whether it attends.
 """
@@ -127,6 +129,9 @@ def sources(base: Iterable[Key], names: Container[str]) -> dict[Key, Source]:
                 candidates = [_vae_source(name, ups)]
             case _:
                 candidates = list(_text_sources(component, name))
+        candidates.append(Source(name=f"{component}.{name}"))  # of a file that holds several components
+        if component.startswith("text_encoder"):
+            candidates.append(Source(name=f"{component}.text_model.{name}"))
         source = next((source for source in candidates if source.name in names), None)
         if source is not None:
             found[component, name] = source

@@ -21,7 +21,8 @@ from resurgence_gate.checkpoints.card import read_card
 from resurgence_gate.checkpoints.differences import Key, Stored, compare
 from resurgence_gate.checkpoints.digest import digest_of, hash_file
 from resurgence_gate.checkpoints.facts import Card, Comparison, FileFacts, Inspection, TensorFacts
-from resurgence_gate.checkpoints.kinds import Kind, compvis_names, kind_of, plain_name
+from resurgence_gate.checkpoints.kinds import Kind, kind_of, plain_name
+from resurgence_gate.checkpoints.laid_over import as_safetensors, needs_names
 from resurgence_gate.checkpoints.lora import compare_lora
 from resurgence_gate.checkpoints.mapped import TensorFile, all_finite, open_tensors
 from resurgence_gate.checkpoints.ref import PICKLES, format_ref, local_path, parse_ref
@@ -39,7 +40,6 @@ _OF_A_FILE = {
     Kind.VAE: "vae",
     Kind.LORA: "lora",
 }
-_NOT_COMPARED = (Kind.SINGLE_FILE, Kind.UNKNOWN, Kind.PICKLE)
 Outcome = Future[Checkpoint | RefusedCheckpoint]
 Get = Callable[[CheckpointRef], Checkpoint]  # `resolve`, told how to get files
 
@@ -73,7 +73,7 @@ def inspect_checkpoint(
     path, get = local_path(text), partial(resolve, access=access, progress=progress)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1) + 1) as threads:  # one of them hashes
         if isfile(path):  # noqa: PTH113
-            return _inspect_file(text, path, base, threads, get)
+            return _inspect_file(text, path, base, access, threads, get)
         ref = parse_ref(text)
         resolving = threads.submit(_resolve, ref, get)
         if isinstance(ref, Pocket) and ref.name != pocket.BASE and ref.name in pocket.pocket_names():
@@ -124,24 +124,26 @@ def _inspect_model(
     )
 
 
-def _inspect_file(text: str, path: Path, base: str | None, threads: Executor, get: Get) -> Inspection:
-    suffix, hint = path.suffix.lower(), None
-    if suffix not in PICKLES:
-        if suffix != ".safetensors":
-            parse_ref(text, base=base)  # says what is wrong with it
-        hint = base or _named_base(path)
+def _inspect_file(
+    text: str, path: Path, base: str | None, access: Access, threads: Executor, get: Get
+) -> Inspection:
+    if path.suffix.lower() not in (".safetensors", *PICKLES):
+        parse_ref(text, base=base)  # says what is wrong with it
     try:
-        ref = parse_ref(text, base=hint)
+        tensors = as_safetensors(path, hash_file(path) if path.suffix.lower() in PICKLES else "", access)
     except RefusedCheckpoint as refusal:
         facts = FileFacts(name=path.name, bytes=path.stat().st_size, sha256=hash_file(path), used=False)
-        kind = Kind.PICKLE if suffix in PICKLES else Kind.UNKNOWN
-        return _nothing(text, kind, files=(facts,), refusals=(str(refusal),))
+        return _nothing(text, Kind.PICKLE, files=(facts,), refusals=(str(refusal),))
+    hint = base or _named_base(tensors)
+    try:
+        ref = parse_ref(text, base=hint)
     except UsageError as error:
         if base is not None:
             raise
-        return _describe_file(text, path, None, None, threads, notes=(str(error),))
+        return _describe_file(text, path, None, None, threads, notes=(str(error),), tensors=tensors)
     located = _locate(hint, get) if hint is not None else None
-    return _describe_file(text, path, located, threads.submit(_resolve, ref, get), threads)
+    resolving = threads.submit(_resolve, ref, get)
+    return _describe_file(text, path, located, resolving, threads, tensors=tensors)
 
 
 def _named_base(path: Path) -> str | None:
@@ -164,15 +166,19 @@ def _describe_file(
     resolving: Outcome | None,
     threads: Executor,
     notes: tuple[str, ...] = (),
+    tensors: Path | None = None,
 ) -> Inspection:
-    """A file of tensors; `resolving` is what `check` says of it, or None where it would ask for a base."""
-    opened, refusals = _open_all([("", path)])
+    """A file of tensors; `resolving` is what `check` says of it, or None where it would ask for a base.
+
+    `tensors`: what was made of the file, if it is a pickle.
+    """
+    opened, refusals = _open_all([("", tensors or path)])
     file = opened[0][1] if opened else None
     kind = kind_of(file.entries) if file else Kind.UNKNOWN
     facts = (_facts(_OF_A_FILE.get(kind, "file"), [file], threads),) if file else ()
     comparison, resolved = None, None
     if file and base:
-        comparison, why_not = _compare_file(file, kind, base, threads)
+        comparison, why_not = _compare_file(file, kind, base, resolving, threads)
         kind = _kind_beside(kind, comparison)
         notes = (*notes, *why_not)
     if resolving:
@@ -201,13 +207,20 @@ def _describe_file(
 
 
 def _compare_file(
-    file: TensorFile, kind: Kind, base: _Base, threads: Executor
+    file: TensorFile, kind: Kind, base: _Base, resolving: Outcome | None, threads: Executor
 ) -> tuple[Comparison | None, tuple[str, ...]]:
     if kind is Kind.LORA:
         return compare_lora(file, base.tensors(), name=base.name), ()
-    if kind in _NOT_COMPARED or compvis_names(file.entries):
-        return None, ("not compared: its tensors are not named as in a diffusers folder",)
-    return compare(_by_key([(_OF_A_FILE[kind], [file])]), base.tensors(), name=base.name, threads=threads), ()
+    ours = {_OF_A_FILE.get(kind, ""): [file]}
+    if needs_names(kind, file.entries):
+        resolved = resolving.result() if resolving else None
+        if not isinstance(resolved, Checkpoint):
+            return None, ("not compared: its tensors are not named as in a diffusers folder",)
+        last = resolved.overlays[-1].published
+        ours = {o.component: [open_tensors(o.path)] for o in resolved.overlays if o.published == last}
+    elif kind not in _OF_A_FILE:
+        return None, ("not compared: what its tensors are is not known",)
+    return compare(_by_key(ours.items()), base.tensors(), name=base.name, threads=threads), ()
 
 
 def _kind_beside(kind: Kind, comparison: Comparison | None) -> Kind:

@@ -20,11 +20,13 @@ from typing import Any
 
 import numpy as np
 
+from resurgence_gate.checkpoints.compvis import unet_names
 from resurgence_gate.checkpoints.differences import Key, Likeness, Measured, Stored, square, summarize
 from resurgence_gate.checkpoints.facts import Comparison, WrongShape
 from resurgence_gate.checkpoints.header import read_header
 from resurgence_gate.checkpoints.layout import read_json
 from resurgence_gate.checkpoints.mapped import Array, TensorFile, decode
+from resurgence_gate.checkpoints.ref import PICKLES
 from resurgence_gate.errors import RefusedCheckpoint
 
 _PAIRS = (
@@ -152,12 +154,18 @@ def place_of(module: str) -> tuple[str, str]:
 
 
 def by_flat_name(keys: Iterable[Key]) -> dict[Key, Key]:
-    """The weights among `keys` by the names of their modules with `_` for every dot, which is how kohya writes them."""
-    return {
-        (component, name.removesuffix(".weight").replace(".", "_")): (component, name)
-        for component, name in keys
-        if name.endswith(".weight")
-    }
+    """The weights among `keys` by the names of their modules with `_` for every dot, as kohya writes them.
+
+    Those of a UNet may be CompVis', too: for SDXL kohya keeps them.
+    """
+    weights = [key for key in keys if key[1].endswith(".weight")]
+    unet = unet_names(name for component, name in weights if component == "unet")
+    theirs = {("unet", _flat(compvis)): ("unet", name) for name, compvis in unet.items()}
+    return theirs | {(component, _flat(name)): (component, name) for component, name in weights}
+
+
+def _flat(name: str) -> str:
+    return name.removesuffix(".weight").replace(".", "_")
 
 
 def fits(pair: Factors, shape: tuple[int, ...]) -> bool:
@@ -200,6 +208,8 @@ def _said_scale(said: Mapping[str, Any], module: str, rank: int) -> float:
 def beside(file: Path) -> tuple[Path, ...]:
     """The file beside `file` that is read with it: peft's configuration of a LoRA."""
     config = file.with_name("adapter_config.json")
+    if file.suffix.lower() in PICKLES:
+        return ()
     if not config.is_file() or not any(name.startswith(_PEFT) for name in read_header(file)):
         return ()
     return (config,)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import assert_never
 
 from resurgence_gate.checkpoints.pocket import pocket_names
-from resurgence_gate.errors import RefusedCheckpoint, UsageError
+from resurgence_gate.errors import UsageError
 from resurgence_gate.vocabulary import CheckpointRef, Folder, HubRepo, Pocket, TensorsOn
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -21,7 +21,7 @@ _HUB = re.compile(rf"(?P<repo>{_NAME}/{_NAME})(@(?P<revision>[A-Za-z0-9][A-Za-z0
 def parse_ref(text: str, *, base: str | None = None) -> CheckpointRef:
     """Read `text` as a reference; what exists on this disk wins over a name on the Hub.
 
-    Raises UsageError with what to type instead, and RefusedCheckpoint for a pickle.
+    Raises UsageError with what to type instead.
     """
     ref = _tensor_file(text, base) or _whole_model(text)
     if base is not None and not isinstance(ref, TensorsOn):
@@ -56,11 +56,7 @@ def _tensor_file(text: str, base: str | None) -> TensorsOn | None:
     path = local_path(text)
     if not isfile(path):  # noqa: PTH113
         return None
-    if path.suffix.lower() in PICKLES:
-        raise RefusedCheckpoint(
-            f"{text}: {path.suffix} files are pickles, which run code when loaded; convert it to .safetensors"
-        )
-    if path.suffix.lower() != ".safetensors":
+    if path.suffix.lower() not in (".safetensors", *PICKLES):
         raise UsageError(f"{text}: neither a diffusers folder nor a .safetensors file of tensors")
     if base is None:
         raise UsageError(f"{text} holds tensors only: name their model, with --base org/model or a folder")

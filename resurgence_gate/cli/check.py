@@ -11,6 +11,7 @@ import typer
 
 from resurgence_gate.cli.options import (
     LIMIT,
+    AllowPickle,
     Base,
     Device,
     Dtype,
@@ -54,6 +55,7 @@ def check(
     ref: Ref,
     policy: PolicyName,
     base: Base = None,
+    allow_pickle: AllowPickle = False,
     device: OnDevice = Device.AUTO,
     dtype: InDtype = Dtype.FLOAT32,
     out: Annotated[
@@ -73,7 +75,7 @@ def check(
     asked = parse_renderings(report)
     discard_earlier(out, asked)
     try:
-        access = make_access(offline, max_download)
+        access = make_access(offline, max_download, allow_pickle=allow_pickle)
         measured, written = assay(ref, policy, base, device, dtype, store, out, access)
         written += write_renderings(measured, out, asked)
     except BaseException as error:

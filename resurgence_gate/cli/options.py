@@ -56,6 +56,13 @@ Base = Annotated[
         show_default=False,
     ),
 ]
+AllowPickle = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle",
+        help="Take .pt, .bin and .ckpt files, too: scanned, then read as weights only.",
+    ),
+]
 OnDevice = Annotated[Device, typer.Option(help="Where to compute; auto takes the fastest.")]
 InDtype = Annotated[Dtype, typer.Option(help="In which numbers to compute.")]
 StoreFolder = Annotated[
@@ -76,7 +83,7 @@ MaxDownload = Annotated[str, typer.Option(metavar="SIZE", help="The most to down
 LIMIT = "20GB"  # an SDXL in float32 has 14
 
 
-def make_access(offline: bool, max_download: str) -> Access:
+def make_access(offline: bool, max_download: str, *, allow_pickle: bool = False) -> Access:
     """How files are got; made before anything is read, for it switches the network off where that is asked."""
     from resurgence_gate.cli.sizes import parse_size
     from resurgence_gate.execution.network import go_offline
@@ -84,11 +91,13 @@ def make_access(offline: bool, max_download: str) -> Access:
 
     if offline:
         go_offline()
-    return Access(offline=offline, max_download=parse_size(max_download, "--max-download"))
+    limit = parse_size(max_download, "--max-download")
+    return Access(offline=offline, max_download=limit, allow_pickle=allow_pickle)
 
 
 def make_bench(device: Device, dtype: Dtype, store: Path | None, access: Access) -> Bench:
     """Where and with what the check is run."""
+    from dataclasses import replace
     from datetime import UTC, datetime
 
     from resurgence_gate.cli.device import find_device
@@ -106,5 +115,5 @@ def make_bench(device: Device, dtype: Dtype, store: Path | None, access: Access)
         progress=RichProgress(),
         executor=LocalExecutor(),
         now=lambda: datetime.now(UTC),
-        access=access,
+        access=replace(access, converted=place.root),
     )

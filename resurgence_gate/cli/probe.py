@@ -9,6 +9,7 @@ import typer
 
 from resurgence_gate.cli.options import (
     LIMIT,
+    AllowPickle,
     Base,
     Device,
     Dtype,
@@ -52,6 +53,7 @@ def probe(
         typer.Option(metavar="STEPS", help="After which dose [default: the last].", show_default=False),
     ] = None,
     base: Base = None,
+    allow_pickle: AllowPickle = False,
     device: OnDevice = Device.AUTO,
     dtype: InDtype = Dtype.FLOAT32,
     store: StoreFolder = None,
@@ -65,7 +67,7 @@ def probe(
     from resurgence_gate.checkpoints.ref import parse_ref
     from resurgence_gate.policy.load import load_policy
 
-    access = make_access(offline, max_download)
+    access = make_access(offline, max_download, allow_pickle=allow_pickle)
     loaded, suspect = load_policy(policy), parse_ref(ref, base=base)
     from resurgence_gate.fine_tuned import fine_tune_one, lines_for, refuse_strangers, write_fine_tuned
     from resurgence_gate.store.again import again_where_lost

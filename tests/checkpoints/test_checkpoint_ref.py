@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from resurgence_gate.checkpoints import format_ref, parse_ref
-from resurgence_gate.errors import RefusedCheckpoint, UsageError
+from resurgence_gate.errors import UsageError
 from resurgence_gate.vocabulary import Folder, HubRepo, Pocket, TensorsOn
 
 
@@ -89,7 +89,9 @@ def test_anything_else_is_told_what_to_type(
 
 
 @pytest.mark.parametrize("suffix", ["bin", "pt", "ckpt", "pkl"])
-def test_pickles_are_refused_by_name(somewhere: Path, suffix: str) -> None:
+def test_a_pickle_goes_over_its_base_and_is_only_named_here(somewhere: Path, suffix: str) -> None:
     (somewhere / f"unet.{suffix}").write_bytes(b"")
-    with pytest.raises(RefusedCheckpoint, match="pickles, which run code"):
-        parse_ref(f"unet.{suffix}", base="pocket:base")
+    ref = parse_ref(f"unet.{suffix}", base="pocket:base")
+    assert ref == TensorsOn(path=somewhere / f"unet.{suffix}", base=Pocket(name="base"))
+    with pytest.raises(UsageError, match="with --base"):
+        parse_ref(f"unet.{suffix}")
