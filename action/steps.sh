@@ -40,7 +40,7 @@ install() {
 
 fetch() {
   caches
-  gate fetch || stop "$?"
+  gate fetch --max-download="$RG_MAX_DOWNLOAD" || stop "$?"
 }
 
 check() {
@@ -61,7 +61,7 @@ gate() {
   logged env -u GITHUB_TOKEN -u ACTIONS_ID_TOKEN_REQUEST_TOKEN -u ACTIONS_ID_TOKEN_REQUEST_URL \
     -u ACTIONS_RUNTIME_TOKEN -u GITHUB_ENV -u GITHUB_PATH -u GITHUB_OUTPUT -u GITHUB_STATE -u GITHUB_STEP_SUMMARY \
     "$(recall command)" "$@" ${base[@]+"${base[@]}"} --policy="$RG_POLICY" --out="$out" \
-    --report=sarif="$out/report.sarif" --report=junit="$out/report.xml" \
+    --report=html="$out/report.html" --report=sarif="$out/report.sarif" --report=junit="$out/report.xml" \
     --report=github="$out/summary.md" --report=annotations="$out/annotations.txt" \
     -- "$RG_MODEL${RG_REVISION:+@$RG_REVISION}"
 }

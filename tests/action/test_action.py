@@ -30,6 +30,7 @@ CHECKED = {
 }
 FORMATS = {
     "json": "report.json",
+    "html": "report.html",
     "sarif": "report.sarif",
     "junit": "report.xml",
     "github": "summary.md",
@@ -76,7 +77,7 @@ def test_each_verdict(code: int, tmp_path: Path) -> None:
     assert (job.outputs["verdict"], job.outputs["exit-code"]) == (NAMES[code], str(code))
     assert job.summary == render("github", CHECKED[code], tmp_path)
     assert render("annotations", CHECKED[code], tmp_path) in job.log
-    for output in ("report-json", "sarif", "junit"):
+    for output in ("report-json", "report-html", "sarif", "junit"):
         assert Path(job.outputs[output]).is_relative_to(job.temp)
         assert Path(job.outputs[output]).stat().st_size
     assert bool(job.outputs["predicate"]) is (code in (0, 10, 11))
@@ -182,7 +183,18 @@ HOSTILE = (
 @pytest.mark.parametrize("text", HOSTILE)
 def test_inputs_are_text_whatever_they_say(text: str, tmp_path: Path) -> None:
     path = scripted(tmp_path, check='report; echo "${@: -1}"; exit 10', report=CHECKED[10])
-    names = ("model", "revision", "policy", "base", "device", "dtype", "hf-token", "cache-dir", "out")
+    names = (
+        "model",
+        "revision",
+        "policy",
+        "base",
+        "device",
+        "dtype",
+        "hf-token",
+        "cache-dir",
+        "out",
+        "max-download",
+    )
     inputs = dict.fromkeys(names, text)
     job = run_action(tmp_path, path, inputs)
     assert (job.exit, job.outputs["verdict"], job.outputs["exit-code"]) == (10, "FAIL", "10")
