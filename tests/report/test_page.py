@@ -22,7 +22,7 @@ from resurgence_gate.report.page import to_html
 from resurgence_gate.report.page.embedded import embedded
 from resurgence_gate.report.page.rules import QUESTIONS
 from resurgence_gate.report.pictures import keep_pictures
-from resurgence_gate.vocabulary import Outcome, Verdict
+from resurgence_gate.vocabulary import JudgedAgain, Outcome, Verdict
 
 REPORTS: dict[str, Report] = {
     **{verdict.lower(): example(verdict) for verdict in Verdict},
@@ -83,6 +83,20 @@ def test_the_verdict_and_its_reason_stand_first(verdict: Verdict, tmp_path: Path
     assert f"<h1>{verdict}</h1>" in head
     assert reason in head
     assert all(f'href="#{rule}"' in head for rule in report.decision.decided_by) or verdict is Verdict.PASS
+
+
+def test_a_verdict_that_was_made_later_says_so(tmp_path: Path) -> None:
+    mark = JudgedAgain(
+        report="f" * 64,
+        policy="small <b>",
+        policy_digest="1" * 64,
+        verdict=Verdict.FAIL,
+        created="2026-02-03T04:05:06Z",
+        tool_version="0.1.0",
+    )
+    head = to_html(replace(example(Verdict.PASS), judged_again=mark), tmp_path).partition("</header>")[0]
+    assert "Judged again on 2026-02-03T04:05:06Z" in head
+    assert "under policy small &lt;b&gt; the verdict was FAIL" in head
 
 
 def test_a_check_without_a_verdict_says_so(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_a_refusal_leaves_no_earlier_verdict(place: Place, tmp_path: Path, capsy
     assert "seed: measured 0, asked 1" in capsys.readouterr().err
     left = read_report(out)
     assert isinstance(left, IncompleteReport)
-    assert [p.name for p in out.iterdir()] == ["report.json"]
+    assert sorted(p.name for p in out.iterdir()) == ["report.html", "report.json"]
 
 
 def test_name_description_and_display_may_differ(place: Place, tmp_path: Path) -> None:

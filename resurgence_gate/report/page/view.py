@@ -28,6 +28,7 @@ from resurgence_gate.report.tables import (
     confidence,
     erased_tables,
     gravest,
+    judged_again,
     percent,
     point,
     pool,
@@ -115,6 +116,7 @@ class Page:
     created: str
     version: str
     decided_by: tuple[tuple[str, str], ...] = ()  # id, name
+    judged_again: str = ""  # of a report whose verdict was made later than its measurements
     confidence: str = ""
     description: str = ""
     exit_code: int | None = None  # of a check without a verdict
@@ -172,6 +174,7 @@ def with_verdict(report: GateReport, run: Path) -> Page:
         created=made.created,
         version=made.tool_version,
         decided_by=tuple((rule, names.get(rule, "")) for rule in decision.decided_by),
+        judged_again=judged_again(report) or "",
         confidence="" if sure is None else f"{sure:g}",
         description=str(report.policy.said.get("description") or ""),
         tiles=tuple(_tiles(report)),
@@ -341,6 +344,8 @@ def _facts(report: GateReport) -> Iterator[Fact]:
     yield Fact(
         what="seeds", value=seeds + ("" if policy_seed is None else f", from policy seed {policy_seed}")
     )
+    if (mark := report.judged_again) is not None:
+        yield Fact(what="judged again", value=f"from the report of policy {mark.policy}", digest=mark.report)
     yield Fact(what="made by", value=f"resurgence-gate {made.tool_version}, {made.created}")
 
 
