@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import peak
-import yaml
 
 
 def main() -> None:
@@ -115,9 +114,10 @@ def table(rows: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace) 
 
 
 def prepare(folder: Path, size: str) -> None:
-    """Write `policy.yaml` and `suspect` (a reference string) for this size."""
-    root = Path(__file__).parent.parent
-    policy = yaml.safe_load((root / "policies" / "pocket.yaml").read_text())
+    """Write `policy.json` and `suspect` (a reference string) for this size."""
+    from resurgence_gate.policy.load import load_policy
+
+    policy = load_policy("pocket").model_dump(mode="json")
     suspect, full = "pocket:esd", {"sd14": 512, "sd21": 768}.get(size)
     if size != "pocket":
         names = {
@@ -179,7 +179,7 @@ class Stopwatch:
         self.stages: dict[str, tuple[int, float]] = {}
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Any]:
+    def stage(self, name: str, total: int, unit: str = "") -> Iterator[Any]:
         started = time.monotonic()
         yield lambda n=1, note="": None
         self.stages[name] = (total, time.monotonic() - started)

@@ -138,7 +138,7 @@ class Stopwatch:
     stages: dict[str, list[float]] = field(default_factory=dict)
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Any]:
+    def stage(self, name: str, total: int, unit: str = "") -> Iterator[Any]:
         ticks = self.stages.setdefault(name, [])
         ticks.append(time.monotonic())
 

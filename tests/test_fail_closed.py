@@ -67,7 +67,7 @@ REPORTING = (
     "report.pictures.keep_pictures",
     "report.contact_sheet.contact_sheet",
     "report.dose_curve.dose_curve",
-    "cli.check._write_png",
+    "cli.check.write_png",
     "report.files.to_markdown",
     "cli.check.write_renderings",
 )

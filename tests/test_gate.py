@@ -105,7 +105,7 @@ def test_killed_anywhere_it_resumes_to_the_same_report(checked, policy, suspect,
     left = [ticks]
 
     class Mortal:
-        def stage(self, name, total):
+        def stage(self, name, total, unit=""):
             return self
 
         def __enter__(self):

@@ -19,9 +19,11 @@ class TimedProgress:
 
     @contextmanager
     def stage(self, name: str, total: int, unit: Unit = "") -> Iterator[Advance]:
-        """As of `Progress`; a stage that ends by an exception is not counted."""
+        """As of `Progress`; not counted: one that ends by an exception, and a wait (a stage of no units)."""
         begun = self._now()
         with self._progress.stage(name, total, unit) as advance:
             yield advance
+        if not total:
+            return
         units, seconds = self.times.get(name, (0, 0.0))
         self.times[name] = (units + total, seconds + (self._now() - begun).total_seconds())

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,20 @@ class Interrupted:
     def assert_as_expected(self, name: str, run: Run) -> None:
         """The run ends with the verdict and the report of the undisturbed check."""
         assert run.wait() == self.code, run.said
-        assert self.report(name) == self.expected
+        assert not (lines := self.differences(name)), "\n".join(lines)
+
+    def differences(self, name: str) -> list[str]:
+        """The lines in which the files of the report are not those of the undisturbed check."""
+        report, nothing = self.report(name), b""
+        return [
+            f"{file}: {line[:200]}"
+            for file in sorted(report.keys() | self.expected.keys())
+            for line in unified_diff(
+                *(str(files.get(file, nothing), "latin-1").splitlines() for files in (self.expected, report)),
+                lineterm="",
+                n=0,
+            )
+        ]
 
     def incomplete(self, name: str) -> dict[str, Any]:
         """The report of a check that came to no verdict."""
@@ -94,10 +108,11 @@ class Interrupted:
         body = json.loads(files["report.json"])
         created = body["provenance"].pop("created")
         del body["provenance"]["stages"]
-        page = files["report.md"].decode().replace(created, "")
+        summary, page = (files[f"report.{kind}"].decode().replace(created, "") for kind in ("md", "html"))
         timeless = {
             "report.json": json.dumps(body).encode(),
-            "report.md": re.sub(r"\| time \| .*\n", "", page).encode(),
+            "report.md": re.sub(r"\| time \| .*\n", "", summary).encode(),
+            "report.html": re.sub(r"(?<=>)[^<>]+(?= for \d| on this device)", "", page).encode(),
         }
         return files | timeless
 
