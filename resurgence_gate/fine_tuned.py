@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
-from resurgence_gate.checkpoints.pipeline import load_unet
+from resurgence_gate.checkpoints.pipeline import load_model
 from resurgence_gate.checkpoints.pipeline_folder import publish, write_pipeline
 from resurgence_gate.checkpoints.ref import parse_ref
 from resurgence_gate.checkpoints.resolve import resolve
@@ -108,8 +108,8 @@ def write_fine_tuned(tuned: FineTuned, policy: Policy, out: Path, bench: Bench) 
     """Write the whole pipeline and `probe.json` to `out`, which is whole or has no model_index.json."""
     with unfinished(out, content_key({"fine-tuned": tuned.checkpoint.digest})) as scratch:
         staged = scratch / "staged"
-        unet = load_unet(tuned.checkpoint, device=torch.device("cpu"), dtype=torch.float32)
-        write_pipeline(tuned.suspect, unet, staged)
+        model = load_model(tuned.checkpoint, device=torch.device("cpu"), dtype=torch.float32)
+        write_pipeline(tuned.suspect, model, staged)
         (staged / RECORD).write_text(json.dumps(_record(tuned, policy, bench), indent=2) + "\n")
         publish(staged, out)
 

@@ -1,13 +1,16 @@
 """The fine-tuned model as a folder: the very weights of the check, and nothing lost that lay there."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from fakes.assay import tiny_bench, tiny_policy
 from safetensors.torch import load_file
 
+from resurgence_gate.checkpoints.digest import hash_file
 from resurgence_gate.checkpoints.pipeline import load_model
+from resurgence_gate.checkpoints.pipeline_folder import write_pipeline
 from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.errors import UsageError
 from resurgence_gate.fine_tuned import RECORD, fine_tune_one, lines_for, refuse_strangers, write_fine_tuned
@@ -15,7 +18,7 @@ from resurgence_gate.gate import run_check
 from resurgence_gate.policy.schema import Chain
 from resurgence_gate.probes import fine_tune as training
 from resurgence_gate.testing import tiny_model_folder
-from resurgence_gate.vocabulary import Folder
+from resurgence_gate.vocabulary import Folder, LoadedFile, Overlay, TensorsOn
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,49 @@ def test_it_is_the_model_that_the_check_looked_at(
     assert (record["dose"], record["fine_tune"]["name"]) == (dose or 3, probe)
     assert record["policy_digest"] == policy.digest
     assert sorted(p.name for p in (tmp_path / "out").iterdir())[0] != ".unfinished"
+
+
+@pytest.mark.parametrize("component", ["text_encoder", "vae"])
+def test_it_has_what_is_laid_over_the_other_parts(policy, suspect, folder, tmp_path, component):
+    def of(place):
+        return load_model(resolve(place), device=torch.device("cpu"), dtype=torch.float32).components
+
+    donor = tiny_model_folder(tmp_path / "donor", seed=9)
+    (file,) = (donor / component).glob("*.safetensors")
+    checkpoint = resolve(suspect)
+    published = LoadedFile(name=file.name, sha256=hash_file(file))
+    overlay = Overlay(component=component, path=file, sha256=published.sha256, published=(published,))
+    checkpoint = replace(checkpoint, digest="d" * 64, overlays=(overlay,))
+    model = load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32)
+    write_pipeline(checkpoint, model, tmp_path / "out")
+    written, theirs, ours = of(Folder(path=tmp_path / "out")), of(Folder(path=donor)), of(suspect)
+    for name in written:
+        expected = theirs if name == component else ours
+        assert same(written[name], expected[name]), name
+    assert not same(theirs[component], ours[component])
+    assert sorted(p.name for p in (tmp_path / "out" / component).iterdir()) == sorted(
+        p.name for p in (suspect.path / component).iterdir()
+    )
+
+
+def test_a_suspect_with_another_text_encoder_is_written_with_it(policy, suspect, folder, tmp_path):
+    donor = tiny_model_folder(tmp_path / "donor", seed=9)
+    encoder = donor / "text_encoder" / "model.safetensors"
+    ref, bench = TensorsOn(path=encoder, base=suspect), tiny_bench(folder)
+    write_fine_tuned(
+        fine_tune_one(policy, ref, lines_for(policy, "full", 1), 1, bench), policy, tmp_path / "out", bench
+    )
+    written, theirs = (
+        load_model(resolve(Folder(path=place)), device=torch.device("cpu"), dtype=torch.float32).text_encoders
+        for place in (tmp_path / "out", donor)
+    )
+    assert same(written[0], theirs[0])
+
+
+def same(one, other):
+    """Whether two modules have the same weights."""
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
 def test_a_standard_recipe_is_taken_as_it_is(policy):

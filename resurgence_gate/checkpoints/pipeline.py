@@ -63,6 +63,12 @@ class DiffusionModel:
         return replace(context, pixels=self.pixels).to(self.unet.device, self.unet.dtype)
 
     @property
+    def components(self) -> dict[str, Any]:
+        """The parts with weights, by the names of their folders."""
+        encoders = zip(("text_encoder", "text_encoder_2"), self.text_encoders, strict=False)
+        return {"unet": self.unet, "vae": self.vae, **dict(encoders)}
+
+    @property
     def pixels(self) -> int:
         """Pixels of the picture to a side of a latent: 8 in every Stable Diffusion."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))

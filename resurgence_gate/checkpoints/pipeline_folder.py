@@ -1,4 +1,4 @@
-"""A diffusers pipeline as a folder, with an edited UNet and everything else as the base has it, byte by byte."""
+"""A diffusers pipeline as a folder: an edited UNet, what is laid over the base, and all else as it is, byte by byte."""
 
 from __future__ import annotations
 
@@ -9,21 +9,31 @@ from pathlib import Path
 from typing import Any
 
 from resurgence_gate.checkpoints.layout import component_weights, read_json
+from resurgence_gate.checkpoints.pipeline import DiffusionModel
 from resurgence_gate.vocabulary import Checkpoint
 
 INDEX = "model_index.json"
+_INDICES = (
+    "diffusion_pytorch_model.safetensors.index.json",
+    "model.safetensors.index.json",
+)  # of sharded weights
 
 
-def write_pipeline(base: Checkpoint, unet: Any, place: Path) -> None:
-    """Write `unet` (a UNet2DConditionModel) and the other parts of `base` to `place`."""
-    root, names = base.root, [name for name, _ in base.files]
-    for name in _unchanged(names):
+def write_pipeline(base: Checkpoint, model: DiffusionModel, place: Path) -> None:
+    """Write `model`, which is `base` with an edited UNet, to `place`.
+
+    Only the UNet and the components over which `base` has tensors laid are written anew.
+    """
+    parts = model.components
+    edited = {"unet", *(overlay.component for overlay in base.overlays)}
+    for name in _unchanged([name for name, _ in base.files], edited):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / name, place / name)
-    unet.save_pretrained(place / "unet", safe_serialization=True)
-    # Diffusers adds to its configuration where the base lay on this disk.
-    shutil.copyfile(root / "unet" / "config.json", place / "unet" / "config.json")
-    index = _without_checker(read_json(root / INDEX, where=base.ref))
+        shutil.copyfile(base.root / name, place / name)
+    for name in sorted(edited):
+        parts[name].save_pretrained(place / name, safe_serialization=True)
+        # Diffusers adds to its configuration where the base lay on this disk.
+        shutil.copyfile(base.root / name / "config.json", place / name / "config.json")
+    index = _without_checker(read_json(base.root / INDEX, where=base.ref))
     (place / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
@@ -37,10 +47,11 @@ def publish(staged: Path, folder: Path) -> None:
         part.replace(target)
 
 
-def _unchanged(names: Iterable[str]) -> list[str]:
+def _unchanged(names: Iterable[str], edited: Iterable[str]) -> list[str]:
     names = list(names)
-    edited = {INDEX, *component_weights(names, "unet"), "unet/diffusion_pytorch_model.safetensors.index.json"}
-    return [name for name in names if name not in edited]
+    weights = {name for part in edited for name in component_weights(names, part)}
+    indices = {f"{part}/{name}" for part in edited for name in _INDICES}
+    return [name for name in names if name not in weights | indices | {INDEX}]
 
 
 def _without_checker(index: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Benign pictures as latents and captions as embeddings: computed once, and shared by every probe that trains on them.
 
-A probe changes the UNet alone, and so did the unlearner: suspects of one family, their probes, doses and replicates
-have one autoencoder and one text encoder, and read one artefact.
+A probe changes the UNet alone, and so do most unlearners: suspects of one family, their probes, doses and replicates
+have one autoencoder and one text encoder, and read one artefact. What is laid over either of these two gets its own.
 """
 
 from __future__ import annotations
@@ -78,6 +78,11 @@ def encoded_key(task: FineTuneTask) -> str:
             "kind": "encoded",
             "made_with": made_with(),
             "encoders": sorted(file for file in task.checkpoint.files if file[0].startswith(_PARTS)),
+            "laid_over": [
+                (overlay.component, overlay.sha256)
+                for overlay in task.checkpoint.overlays
+                if overlay.component != "unet"
+            ],
             "pictures": task.data.parts,
             "captions": task.data.captions,
             "device": task.device.split(":")[0],

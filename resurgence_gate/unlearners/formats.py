@@ -5,7 +5,7 @@
     lora      pytorch_lora_weights.safetensors     the edit as a low-rank adapter
     folder    model_index.json, unet/, vae/, ...   a whole diffusers pipeline, as MACE and SDD are published
 
-The folder's other parts are copied from the base byte by byte: only the UNet was edited.
+The folder's other parts are those of the base, copied byte by byte unless something is laid over them.
 """
 
 from __future__ import annotations
@@ -69,4 +69,4 @@ def write(
 def _write_pipeline(tensors: Mapping[str, Tensor], base: Base, place: Path) -> None:
     edited: Any = copy.deepcopy(base.model.unet)
     edited.load_state_dict(edited.state_dict() | dict(tensors))
-    write_pipeline(base.checkpoint, edited, place)
+    write_pipeline(base.checkpoint, replace(base.model, unet=edited), place)

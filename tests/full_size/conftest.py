@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,23 @@ from full_size import model_folder, random_classifier
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """`model`, of Stable Diffusion 1.4's shape in half precision (2 GB), and `resnet`, a detector."""
-    folder = tmp_path_factory.mktemp("sd14")
-    model_folder(folder / "model", "sd14", dtype=torch.bfloat16)
-    random_classifier(folder / "resnet", [*ERASED, *RETAINED, *BENIGN])
-    yield folder
-    shutil.rmtree(folder / "model")  # pytest would keep three of them
+def of_size(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """Folders with `model`, of a full-size shape in half precision (2 GB), and `resnet`, a detector."""
+    made: dict[str, Path] = {}
+
+    def of(size: str) -> Path:
+        if size not in made:
+            made[size] = tmp_path_factory.mktemp(size)
+            model_folder(made[size] / "model", size, dtype=torch.bfloat16)
+            random_classifier(made[size] / "resnet", [*ERASED, *RETAINED, *BENIGN])
+        return made[size]
+
+    yield of
+    for folder in made.values():
+        shutil.rmtree(folder / "model")  # pytest would keep three of them
+
+
+@pytest.fixture(scope="session")
+def folder(of_size: Callable[[str], Path]) -> Path:
+    """The folder of Stable Diffusion 1.4's shape."""
+    return of_size("sd14")

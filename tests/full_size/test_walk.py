@@ -1,4 +1,4 @@
-"""The walk on a model of Stable Diffusion 1.4's shape, random weights: slow on the CPU, real on a GPU."""
+"""The walk on models of Stable Diffusion's shapes, random weights: slow on the CPU, real on a GPU."""
 
 import dataclasses
 
@@ -50,9 +50,13 @@ def test_small_latents_on_the_cpu(folder, tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("probe", [LORA, FULL], ids=["lora", "full"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_512_pixels_on_the_gpu(folder, tmp_path, probe, dtype):
-    policy = policy_for(folder, tmp_path, 512, probe)
+@pytest.mark.parametrize(
+    ("size", "pixels", "dtype"),
+    [("sd14", 512, "float32"), ("sd14", 512, "bfloat16"), ("sd21", 768, "bfloat16")],
+)
+def test_its_own_size_on_the_gpu(of_size, tmp_path, size, pixels, dtype, probe):
+    folder = of_size(size)
+    policy = policy_for(folder, tmp_path, pixels, probe)
     bench = dataclasses.replace(tiny_bench(tmp_path), device="cuda", dtype=dtype)
     check = run_check(policy, parse_ref(str(folder / "model")), bench)
     assert check.report.provenance.device == "cuda"

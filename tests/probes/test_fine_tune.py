@@ -7,6 +7,7 @@ import subprocess
 import sys
 import weakref
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ from resurgence_gate.probes.run import fine_tune, task_key
 from resurgence_gate.store.folder import Store
 from resurgence_gate.store.manifest import _known_whole
 from resurgence_gate.store.versions import made_with
+from resurgence_gate.vocabulary import LoadedFile, Overlay
 
 
 def run(task):
@@ -356,8 +358,24 @@ def test_other_pictures_captions_or_encoders_are_encoded_anew(task):
         dataclasses.replace(task, data=dataclasses.replace(data, parts=((key, rows[::-1]),))),
         dataclasses.replace(task, data=dataclasses.replace(data, captions=data.captions[::-1])),
         dataclasses.replace(task, checkpoint=dataclasses.replace(task.checkpoint, files=changed)),
+        laid_over(task, "text_encoder", "1" * 64),
+        laid_over(task, "text_encoder", "2" * 64),
+        laid_over(task, "vae", "1" * 64),
     ]
-    assert len({encoded_key(t) for t in (task, *others)}) == 4
+    assert len({encoded_key(t) for t in (task, *others)}) == 7
+
+
+def test_what_is_laid_over_the_unet_changes_no_latent_and_no_embedding(task):
+    assert encoded_key(laid_over(task, "unet", "1" * 64)) == encoded_key(task)
+
+
+def laid_over(task, component, sha256):
+    """The task, for a suspect with a file of tensors over one of its components."""
+    published = LoadedFile(name="published.safetensors", sha256=sha256)
+    overlay = Overlay(component=component, path=Path(published.name), sha256=sha256, published=(published,))
+    return dataclasses.replace(
+        task, checkpoint=dataclasses.replace(task.checkpoint, overlays=(*task.checkpoint.overlays, overlay))
+    )
 
 
 def test_encoded_pictures_are_those_of_the_model(task):
