@@ -15,10 +15,11 @@ from resurgence_gate.errors import UsageError
 _LONGEST = 1 << 20  # bytes that are read
 
 
-class _Loader(yaml.SafeLoader):
-    """Without aliases: keys merged from a few of them fill the memory."""
+class WithoutAliases(yaml.SafeLoader):
+    """YAML as front matter has it, without aliases: keys merged from a few of them fill the memory."""
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        """What PyYAML makes a node of, if it is none that stands elsewhere already."""
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, "aliases are not supported", mark)
@@ -46,7 +47,7 @@ def read_card(folder: Path) -> Card | None:
 
 def _load(text: str, file: Path) -> dict[str, Any]:
     try:
-        loaded = yaml.load(text, _Loader)
+        loaded = yaml.load(text, WithoutAliases)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{file}: the front matter is not YAML") from error
     return loaded if isinstance(loaded, dict) else {}

@@ -29,6 +29,14 @@ def parse_ref(text: str, *, base: str | None = None) -> CheckpointRef:
     return ref
 
 
+def parse_hub(text: str) -> HubRepo:
+    """Read `text` as `org/model` or `org/model@revision`, whatever lies on this disk. Raises UsageError."""
+    hub = _HUB.fullmatch(text)
+    if hub is None:
+        raise UsageError(f"{text}: a model on the Hub is written org/model or org/model@revision")
+    return HubRepo(repo=hub["repo"], revision=hub["revision"])
+
+
 def format_ref(ref: CheckpointRef) -> str:
     """The reference as a person would type it."""
     match ref:

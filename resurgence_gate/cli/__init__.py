@@ -15,6 +15,7 @@ from resurgence_gate.cli import (
     attest,
     cache,
     calibrate,
+    card,
     check,
     compare,
     detectors,
@@ -46,6 +47,7 @@ app.command("check", epilog=check.EPILOG)(check.check)
 app.command("report", epilog=report.EPILOG)(report.report)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.command("judge", epilog=judge.EPILOG)(judge.judge)
+app.command("card", epilog=card.EPILOG)(card.card)
 app.command("attest", epilog=attest.EPILOG)(attest.attest)
 app.command("verify", epilog=verify.EPILOG)(verify.verify)
 app.command("fetch", epilog=fetch.EPILOG)(fetch.fetch)

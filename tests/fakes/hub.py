@@ -1,10 +1,15 @@
-"""A model hub on 127.0.0.1 that speaks what `huggingface_hub` asks of it to resolve and download a model."""
+"""A model hub on 127.0.0.1 that speaks what `huggingface_hub` asks of it to resolve and download a model.
+
+It takes commits, too. Of a commit with `create_pr` comes a branch `refs/pr/N`, which `merge` makes the main one.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +17,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from tempfile import TemporaryDirectory
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import huggingface_hub.constants
 import pytest
@@ -37,6 +43,17 @@ class Trouble:
     first: Callable[[], object] = lambda: None  # is done before the answer
 
 
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """What was sent to be committed."""
+
+    repo: str
+    revision: str
+    create_pr: bool
+    header: dict[str, str]
+    files: dict[str, bytes]
+
+
 @dataclass
 class FakeHub:
     """Serves `repos`: name -> {branch or tag -> folder}; `main` is what one gets unasked.
@@ -44,7 +61,7 @@ class FakeHub:
     `status` (with the Hub's own `error_code`) is the answer to everything instead, if set; `troubles` are the first
     that match a request. Safetensors and pickles are listed by their SHA-256, as with Git LFS. `requests` are
     (method, path), in order; `tokens` what came as authorization. `whoami` is whom it takes a token for: nobody's, if
-    None.
+    None. Only `writer` may commit, and only what `validate` finds nothing wrong with.
     """
 
     repos: dict[str, dict[str, Path]]
@@ -54,6 +71,10 @@ class FakeHub:
     troubles: list[Trouble] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+    writer: str | None = None
+    validate: Callable[[str], list[str]] = lambda content: []
+    commits: list[Commit] = field(default_factory=list)
+    branches: TemporaryDirectory[str] | None = None
     endpoint: str = ""
     closing: threading.Event = field(default_factory=threading.Event)
 
@@ -79,6 +100,23 @@ class FakeHub:
             if revision in (name, commit):
                 return commit, folder
         return None
+
+    def branch(self, commit: Commit) -> str:
+        """Keep what was committed, and say under which revision."""
+        if self.branches is None:
+            self.branches = TemporaryDirectory()
+        pulls = sum(name.startswith("refs/pr/") for name in self.repos[commit.repo])
+        name = f"refs/pr/{pulls + 1}" if commit.create_pr else commit.revision
+        folder = Path(self.branches.name) / str(len(self.commits))
+        shutil.copytree(self.repos[commit.repo][commit.revision], folder)
+        for file, content in commit.files.items():
+            (folder / file).write_bytes(content)
+        self.repos[commit.repo][name] = folder
+        return name
+
+    def merge(self, repo: str, number: int) -> None:
+        """What the owner of the repository does with a pull request."""
+        self.repos[repo]["main"] = self.repos[repo][f"refs/pr/{number}"]
 
     def routed(self, path: str) -> str:
         """Under what path to look for the answer: its own."""
@@ -116,12 +154,17 @@ def connect(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
 class _Handler(BaseHTTPRequestHandler):
     hub: FakeHub
     trouble = Trouble()
+    body = b""
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self) -> None:
         self._answer()
 
     def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self._answer()
 
     def log_message(self, format: str, *args: object) -> None:
@@ -145,6 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.hub.routed(path)
         if path == "/api/whoami-v2":
             return self._error(401, None) if self.hub.whoami is None else self._json(self.hub.whoami)
+        if self.command == "POST":
+            return self._write(path)
         for pattern, answer in (
             (r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", self._info),
             (r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", self._tree),
@@ -158,6 +203,51 @@ class _Handler(BaseHTTPRequestHandler):
                 place = self.hub.find(repo, revision or "main")
                 return answer(repo, *place, *rest) if place else self._error(404, "RevisionNotFound")
         return self._error(404, None)
+
+    def _write(self, path: str) -> None:
+        if self.headers.get("Authorization") != f"Bearer {self.hub.writer}":
+            return self._error(401, None)
+        if path == "/api/validate-yaml":
+            wrong = self.hub.validate(json.loads(self.body)["content"])
+            answer = {"errors": [{"message": message} for message in wrong], "warnings": []}
+            return self._send(400 if wrong else 200, json.dumps(answer).encode(), {})
+        found = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit)/(.+)", path)
+        if not found or found[1] not in self.hub.repos:
+            return self._error(404, "RepoNotFound")
+        repo, what, revision = found.groups()
+        if revision not in self.hub.repos[repo]:
+            return self._error(404, "RevisionNotFound")
+        if what == "preupload":
+            files = [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for file in json.loads(self.body)["files"]
+            ]
+            return self._json({"files": files})
+        return self._commit(repo, revision)
+
+    def _commit(self, repo: str, revision: str) -> None:
+        lines = [json.loads(line) for line in self.body.splitlines()]
+        commit = Commit(
+            repo=repo,
+            revision=revision,
+            create_pr=parse_qs(urlsplit(self.path).query).get("create_pr") == ["1"],
+            header=next(line["value"] for line in lines if line["key"] == "header"),
+            files={
+                line["value"]["path"]: base64.b64decode(line["value"]["content"], validate=True)
+                for line in lines
+                if line["key"] == "file"
+            },
+        )
+        if not commit.create_pr and commit.header.get("parentCommit") != self.hub.commit(repo, revision):
+            return self._error(412, None)
+        self.hub.commits.append(commit)
+        name = self.hub.branch(commit)
+        oid = self.hub.commit(repo, name)
+        told = {"success": True, "commitOid": oid, "commitUrl": f"{self.hub.endpoint}/{repo}/commit/{oid}"}
+        number = name.removeprefix("refs/pr/")
+        if commit.create_pr:
+            told["pullRequestUrl"] = f"{self.hub.endpoint}/{repo}/discussions/{number}"
+        return self._json(told)
 
     def _info(self, repo: str, commit: str, folder: Path) -> None:
         siblings = [{**_listed(name, file), **self.trouble.listed} for name, file in _files(folder).items()]
