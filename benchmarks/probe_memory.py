@@ -138,7 +138,7 @@ def table(rows: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> str
         f"# The standard fine-tunes at full size: {arguments.size} on {arguments.device}",
         "",
         f"`python benchmarks/probe_memory.py --size {arguments.size} --device {arguments.device} "
-        f"--steps {arguments.steps}`,",
+        f"--probes {' '.join(arguments.probes)} --steps {arguments.steps}`,",
         f"{platform.machine()}, {where}, torch {torch.__version__}. Random weights; bfloat16 with master weights in "
         "float32.",
         "",
