@@ -18,13 +18,15 @@ Examples:
   openssl pkey -in gate.pem -pubout -out gate.pub         # its public half, for those who verify
   resurgence-gate attest resurgence-report --key gate.pem
   resurgence-gate attest resurgence-report --key ada.pem --approver "Ada Lovelace" --note "for release 1.2"
+  resurgence-gate attest resurgence-report --keyless      # by the identity of a CI job, or in a browser
 \b
 Written is an in-toto Statement v1 (predicate test-result) in a DSSE envelope: attestation.json, or
-approval.json with --approver, in the folder of the run. Without --key it is statement.json, not signed.
+approval.json with --approver, in the folder of the run; with --keyless a sigstore bundle, *.sigstore.json.
+Without either it is statement.json, not signed.
 A FAIL or INCONCLUSIVE is attested as FAILED; nothing turns it into PASSED.
 \b
 Exit codes: 0 written, whatever the verdict is; 2 or 3 the check has no verdict, so there is nothing to
-attest; 12 the report contradicts itself."""
+attest, or nobody can sign (3: worth retrying); 12 the report contradicts itself."""
 
 
 def attest(
@@ -40,6 +42,22 @@ def attest(
             metavar="FILE",
             help="The private key to sign with: PEM, Ed25519 or EC P-256; the passphrase of an encrypted "
             "one is read from RESURGENCE_GATE_KEY_PASSPHRASE.",
+            show_default=False,
+        ),
+    ] = None,
+    keyless: Annotated[
+        bool,
+        typer.Option(
+            "--keyless",
+            help="Sign with sigstore: who signs, and when, goes into a public log for good. Needs the extra "
+            "resurgence-gate[sigstore].",
+        ),
+    ] = False,
+    trust_config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --keyless: the addresses and keys of a sigstore of one's own.",
             show_default=False,
         ),
     ] = None,
@@ -63,31 +81,48 @@ def attest(
         ),
     ] = None,
 ) -> None:
-    """Write a statement about a finished check, signed with a key.
+    """Write a statement about a finished check, signed.
 
     It names every file of the model that was loaded, the policy and the report by their SHA-256, and says
     what the verdict was. `resurgence-gate verify` checks it, months later and elsewhere.
     """
     from datetime import UTC, datetime
 
+    from resurgence_gate.errors import UsageError
     from resurgence_gate.signoff.attest import attest_run, sign_statement
     from resurgence_gate.signoff.envelope import to_json
+    from resurgence_gate.signoff.keyless import Sigstore
     from resurgence_gate.signoff.keys import read_private_key
     from resurgence_gate.signoff.statement import make_approval, to_text
 
+    if keyless and key is not None:
+        raise UsageError("--key signs with a key, --keyless without one; give one of them")
+    if trust_config is not None and not keyless:
+        raise UsageError("--trust-config goes with --keyless")
     approval = make_approval(approver, note)
     private = None if key is None else read_private_key(key)
+    library = Sigstore() if keyless else None
     statement = attest_run(run, now=datetime.now(UTC).replace(microsecond=0), approval=approval)
     folder = run if run.is_dir() else run.parent
+    name = "attestation" if approval is None else "approval"
+    if library is not None:
+        signed = library.sign(statement, library.trust_config(trust_config))
+        path = out or folder / f"{name}.sigstore.json"
+        write_rendering(signed.bundle, path)
+        typer.echo(
+            f"{_said(statement)}\nWritten: {path}, signed with sigstore; it is verified with\n"
+            f"  --identity {signed.identity} --issuer {signed.issuer}"
+        )
+        return
     if private is None:
         path = out or folder / "statement.json"
         write_rendering(to_text(statement), path)
         typer.echo(
-            f"{_said(statement)}\nWritten: {path}. It is NOT SIGNED and proves nothing; --key signs it."
+            f"{_said(statement)}\nWritten: {path}. It is NOT SIGNED and proves nothing; --key signs it, or --keyless."
         )
         return
     envelope = sign_statement(statement, private)
-    path = out or folder / ("attestation.json" if approval is None else "approval.json")
+    path = out or folder / f"{name}.json"
     write_rendering(to_json(envelope), path)
     typer.echo(f"{_said(statement)}\nWritten: {path}, signed with the key {envelope.key_id}")
 

@@ -59,8 +59,9 @@ def card(
 ) -> None:
     """Write what a check found for a model card, or propose it on the Hub.
 
-    A section of the card, and the numbers for its metadata. With --push both go to the Hub as a pull request. The verdict in a sentence, the rates of every concept with their bounds, how it was measured, and what a
-    PASS does not mean. Rendered from the saved report; nothing is measured.
+    A section of the card, and the numbers for its metadata; with --push both go to the Hub as a pull request.
+    The section says the verdict in a sentence, the rates of every concept with their bounds, how it was
+    measured, and what a PASS does not mean. Rendered from the saved report; nothing is measured.
     """
     from datetime import UTC, datetime
 

@@ -12,6 +12,7 @@ from resurgence_gate.cli.options import PolicyName
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from resurgence_gate.signoff.keyless import Who
     from resurgence_gate.signoff.statement import Statement
 
 EPILOG = """\b
@@ -19,14 +20,17 @@ Examples:
   resurgence-gate verify attestation.json --model ./my-model --policy my-policy.yaml --key gate.pub
   resurgence-gate verify approval.json --model org/model@v1 --policy object --key ada.pub \\
       --approved-by "Ada Lovelace" --max-age 90
+  resurgence-gate verify attestation.sigstore.json --model org/model@v1 --policy object \\
+      --identity https://github.com/org/repo/.github/workflows/gate.yml@refs/heads/main \\
+      --issuer https://token.actions.githubusercontent.com
 \b
 Checked are the signature; the SHA-256 of every file that is loaded of the model, with none missing and none
 beside them; the policy; the times; and a report.json, if one lies beside the bundle. Every file is hashed, and
 nothing is run.
 \b
 Exit codes: 0 all holds and the verdict is PASS; 10 and 11 all holds, and the verdict is FAIL or INCONCLUSIVE;
-12 refused: something does not hold (each thing is told); 2 something cannot be read, or there is no key to
-verify with; 3 infrastructure, worth retrying."""
+12 refused: something does not hold (each thing is told); 2 something cannot be read, or there is neither a
+key nor an identity to verify with; 3 infrastructure, worth retrying."""
 
 
 def verify(
@@ -50,6 +54,32 @@ def verify(
         Path | None,
         typer.Option(metavar="FILE", help="The public key of who must have signed: PEM.", show_default=False),
     ] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Who must have signed, if it was with sigstore: an e-mail address, or the address of a workflow.",
+            show_default=False,
+        ),
+    ] = None,
+    issuer: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Who vouches for that identity.", show_default=False),
+    ] = None,
+    trusted_root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The keys of sigstore, from a file; then nothing is asked of its servers.",
+            show_default=False,
+        ),
+    ] = None,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline", help="Ask nothing of the network: take the model and the keys that lie here."
+        ),
+    ] = False,
     max_age: Annotated[
         int | None,
         typer.Option(metavar="DAYS", min=0, help="Refuse what was measured longer ago.", show_default=False),
@@ -67,9 +97,9 @@ def verify(
         ),
     ] = None,
 ) -> None:
-    """Check a signed statement against a model, a policy and a key.
+    """Check a signed statement against a model, a policy and a key or identity.
 
-    It answers one question: is this the model that passed this policy, says who holds this key? Nothing is measured.
+    It answers one question: is this the model that passed this policy, says who signed? Nothing is measured.
     """
     from datetime import UTC, datetime, timedelta
 
@@ -79,18 +109,23 @@ def verify(
     from resurgence_gate.errors import AttestationRefused, UsageError
     from resurgence_gate.policy.load import load_policy
     from resurgence_gate.report.plain import one_line
+    from resurgence_gate.signoff.keyless import read_keyless
     from resurgence_gate.signoff.keys import key_id, read_public_key
     from resurgence_gate.signoff.verify import Demand, file_refusals, read_signed, refusals, report_beside
-    from resurgence_gate.vocabulary import Folder
+    from resurgence_gate.vocabulary import Access, Folder
 
-    if key is None:
-        raise UsageError(
-            "nothing is verified without a key: give --key FILE, the public key of who must have signed"
-        )
-    trusted = read_public_key(key)
+    who = _who(key, identity, issuer)
+    if who is None and trusted_root is not None:
+        raise UsageError("--trusted-root goes with --identity and --issuer")
+    access = Access(offline=offline)
+    trusted = read_public_key(key) if key is not None else None
     loaded, ref = load_policy(policy), parse_ref(model, base=base)
     now = datetime.now(UTC)
-    statement = read_signed(bundle, trusted)
+    if trusted is not None:
+        statement, signer = read_signed(bundle, trusted), f"the key {key_id(trusted)}"
+    elif who is not None:
+        statement = read_keyless(bundle, who, trusted_root=trusted_root, offline=offline)
+        signer = f"{who.identity}, for whom {who.issuer} vouches"
     demand = Demand(
         policy_digest=loaded.digest,
         policy_name=loaded.name,
@@ -100,12 +135,31 @@ def verify(
         report=report or report_beside(bundle),
     )
     found = list(refusals(statement, demand))
-    found += file_refusals(statement, resolve(ref), ref.path if isinstance(ref, Folder) else None)
+    found += file_refusals(statement, resolve(ref, access), ref.path if isinstance(ref, Folder) else None)
     if found:
         lines = "".join(f"\n  - {one_line(line)}" for line in found)
         raise AttestationRefused(f"{bundle}: NOT VERIFIED: the signature is good, but{lines}")
-    typer.echo(_said(statement, f"the key {key_id(trusted)}", now))
+    typer.echo(_said(statement, signer, now))
     raise typer.Exit(EXIT_CODES[statement.said.verdict])
+
+
+def _who(key: Path | None, identity: str | None, issuer: str | None) -> Who | None:
+    """Who must have signed, if that is not said by a key. Raises UsageError unless exactly one of both is given."""
+    from resurgence_gate.errors import UsageError
+    from resurgence_gate.signoff.keyless import Who
+
+    if identity is None and issuer is None:
+        if key is None:
+            raise UsageError(
+                "nothing is verified without a key or an identity: give --key FILE, the public key of who must have "
+                "signed, or --identity and --issuer"
+            )
+        return None
+    if key is not None:
+        raise UsageError("--key says who must have signed, and so does --identity; give one of them")
+    if identity is None or issuer is None:
+        raise UsageError("--identity and --issuer go together: an identity is as good as who vouches for it")
+    return Who(identity=identity, issuer=issuer)
 
 
 def _said(statement: Statement, signer: str, now: datetime) -> str:

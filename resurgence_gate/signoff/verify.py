@@ -44,6 +44,10 @@ def read_signed(bundle: Path, key: PublicKey) -> Statement:
     body = parse_object(read_bytes(bundle, kind="attestation"), where=str(bundle))
     if "_type" in body:
         raise AttestationRefused(f"{bundle}: is a statement that nobody signed; `attest --key` signs one")
+    if "dsseEnvelope" in body:
+        raise AttestationRefused(
+            f"{bundle}: is signed with sigstore, not with a key; say by whom, with --identity and --issuer"
+        )
     envelope = envelope_of(body, where=str(bundle))
     ours = key_id(key)
     if envelope.key_id not in ("", ours):
