@@ -16,6 +16,7 @@ from resurgence_gate.checkpoints.header import read_header
 from resurgence_gate.checkpoints.kinds import plain_name
 from resurgence_gate.checkpoints.layout import component_weights
 from resurgence_gate.checkpoints.weights import FLOATS
+from resurgence_gate.diffusion.finite import all_finite
 from resurgence_gate.errors import RefusedCheckpoint, on_one_line
 from resurgence_gate.vocabulary import Checkpoint
 
@@ -114,7 +115,7 @@ def read_tensors(
     with safe_open(file, framework="pt") as tensors:
         for key, name in names.items():
             tensor: Tensor = tensors.get_tensor(key)
-            if not bool(tensor.isfinite().all()):
+            if not all_finite(tensor):
                 raise RefusedCheckpoint(f"{file}: {on_one_line(key)} holds NaN or infinite values")
             yield name, tensor
 

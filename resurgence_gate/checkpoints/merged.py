@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from resurgence_gate.checkpoints.inspect import PARTS, open_sources, shapes_of
 from resurgence_gate.checkpoints.lora import Factors, by_flat_name, fits, place_of, read_factors
 from resurgence_gate.checkpoints.mapped import open_tensors
+from resurgence_gate.diffusion.finite import all_finite
 from resurgence_gate.errors import RefusedCheckpoint, on_one_line
 from resurgence_gate.store import Store, content_key
 from resurgence_gate.vocabulary import Checkpoint, LoadedFile
@@ -87,7 +88,7 @@ def _write(file: Path, base: Checkpoint, component: str, factors: Mapping[str, F
         lora = stack.enter_context(safe_open(file, framework="pt"))
         tensors = {name: _merge(sources[name], lora, pair) for name, pair in factors.items()}
         for name, tensor in tensors.items():
-            if not bool(tensor.isfinite().all()):
+            if not all_finite(tensor):
                 raise RefusedCheckpoint(f"{file}: merged into {name} it gives NaN or infinite values")
         save_file(tensors, out, metadata={"format": "pt"})
 

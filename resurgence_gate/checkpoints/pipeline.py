@@ -29,6 +29,7 @@ from resurgence_gate.checkpoints.inspect import read_tensors
 from resurgence_gate.checkpoints.kinds import plain_name
 from resurgence_gate.checkpoints.laid_out import laid_out
 from resurgence_gate.checkpoints.layout import blanks_empty_prompt, read_model_index
+from resurgence_gate.diffusion.finite import all_finite
 from resurgence_gate.diffusion.prompts import Context, embed, tokenize
 from resurgence_gate.errors import GateError, RefusedCheckpoint, ResourceError, on_one_line
 from resurgence_gate.execution.memory import out_of_memory
@@ -248,7 +249,7 @@ def _load(kind: Any, folder: Path, ref: str, **options: Any) -> Any:
 def _settled(model: _M, device: torch.device, ref: str) -> _M:
     with loading(ref):
         model = model.to(device).eval().requires_grad_(False)
-    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+    if not all(all_finite(parameter) for parameter in model.parameters()):
         raise RefusedCheckpoint(f"{ref}: {type(model).__name__} has NaN or infinite weights (in this dtype)")
     return model
 

@@ -14,6 +14,7 @@ from resurgence_gate.checkpoints.compvis import THIRDS, How, Key, Source, source
 from resurgence_gate.checkpoints.header import read_header
 from resurgence_gate.checkpoints.weights import FLOATS
 from resurgence_gate.checkpoints.write import write_tensors
+from resurgence_gate.diffusion.finite import all_finite
 from resurgence_gate.errors import RefusedCheckpoint
 from resurgence_gate.store import Store, content_key
 
@@ -98,7 +99,7 @@ def _write(file: Path, part: Mapping[str, Source], out: Path) -> None:
 
 def _read(opened: Any, source: Source, file: Path) -> Tensor:
     tensor: Tensor = opened.get_tensor(source.name)
-    if not bool(tensor.isfinite().all()):
+    if not all_finite(tensor):
         raise RefusedCheckpoint(f"{file}: {source.name} holds NaN or infinite values")
     match source.how:
         case How.AS_IS:

@@ -25,6 +25,7 @@ from torch import Tensor
 from resurgence_gate.checkpoints.digest import verify
 from resurgence_gate.checkpoints.pipeline import load_model, load_unet
 from resurgence_gate.diffusion.determinism import deterministic
+from resurgence_gate.diffusion.finite import all_finite
 from resurgence_gate.errors import MeasurementError
 from resurgence_gate.execution.interface import Advance
 from resurgence_gate.execution.memory import AtOnce
@@ -165,7 +166,7 @@ class _Run:
         return self._held_out_losses(suspect)
 
     def _save(self, dose: int, held_out_before: Tensor) -> None:
-        if not all(bool(p.isfinite().all()) for p in self.trained.values()):
+        if not all(all_finite(p) for p in self.trained.values()):
             raise self._diverged(dose)
         changed = _on_cpu(changed_weights(self.unet, self.probe))
         health = ProbeHealth(
