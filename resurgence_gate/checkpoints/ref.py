@@ -1,4 +1,8 @@
-"""What the user typed, as a reference: `pocket:esd`, `org/model@revision`, a folder, a file of tensors over a base."""
+"""What the user typed, as a reference: `pocket:esd`, `org/model@revision`, a folder, a file of tensors over a base.
+
+On the Hub a name may go on into the repository: `org/model/folder@revision`. None leads out of it: no part of such a
+name begins with a dot.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,10 @@ from resurgence_gate.vocabulary import CheckpointRef, Folder, HubRepo, Pocket, T
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-_HUB = re.compile(rf"(?P<repo>{_NAME}/{_NAME})(@(?P<revision>[A-Za-z0-9][A-Za-z0-9._/-]*))?")
+_PART = r"[^\W.][^/\\:@]*(?<! )"  # of a path in a repository
+_HUB = re.compile(
+    rf"(?P<repo>{_NAME}/{_NAME})(/(?P<inside>{_PART}(/{_PART})*))?(@(?P<revision>[A-Za-z0-9][A-Za-z0-9._/-]*))?"
+)
 
 
 def parse_ref(text: str, *, base: str | None = None) -> CheckpointRef:
@@ -32,7 +39,7 @@ def parse_ref(text: str, *, base: str | None = None) -> CheckpointRef:
 def parse_hub(text: str) -> HubRepo:
     """Read `text` as `org/model` or `org/model@revision`, whatever lies on this disk. Raises UsageError."""
     hub = _HUB.fullmatch(text)
-    if hub is None:
+    if hub is None or hub["inside"]:
         raise UsageError(f"{text}: a model on the Hub is written org/model or org/model@revision")
     return HubRepo(repo=hub["repo"], revision=hub["revision"])
 
@@ -41,7 +48,8 @@ def format_ref(ref: CheckpointRef) -> str:
     """The reference as a person would type it."""
     match ref:
         case HubRepo():
-            return f"{ref.repo}@{ref.revision}" if ref.revision else ref.repo
+            place = f"{ref.repo}/{ref.folder}" if ref.folder else ref.repo
+            return f"{place}@{ref.revision}" if ref.revision else place
         case Folder():
             return str(ref.path)
         case Pocket():
@@ -84,10 +92,18 @@ def _whole_model(text: str) -> CheckpointRef:
         return Pocket(name=name)
     if text.strip() and isdir(path):  # noqa: PTH112
         return Folder(path=path.absolute())
-    hub = _HUB.fullmatch(text)
+    hub = _on_hub(text)
     if hub and not text.endswith((".safetensors", *PICKLES)):
-        return HubRepo(repo=hub["repo"], revision=hub["revision"])
+        return HubRepo(repo=hub["repo"], revision=hub["revision"], folder=hub["inside"] or "")
     raise UsageError(_not_understood(text))
+
+
+def _on_hub(text: str) -> re.Match[str] | None:
+    """The parts of a name on the Hub; None for what goes on from a folder of this disk."""
+    hub = _HUB.fullmatch(text)
+    if hub is None or not text.isprintable() or " --" in text:  # ` --base` is what follows a file in a report
+        return None
+    return None if hub["inside"] and isdir(local_path(hub["repo"])) else hub  # noqa: PTH112
 
 
 def _not_understood(text: str) -> str:
@@ -100,7 +116,7 @@ def _not_understood(text: str) -> str:
     for near in difflib.get_close_matches(stem, names, n=1, cutoff=0.75):
         return f"{text}: no such folder; did you mean pocket:{near}?"
     if "/" in text or "\\" in text or text.startswith(("~", ".")):
-        return f"{text}: folder not found (a model on the Hub is written org/model or org/model@revision)"
+        return f"{text}: folder not found (a model on the Hub is written org/model[/folder][@revision])"
     return f"{text}: no such folder; a model on the Hub is written org/model{_known_pocket()}"
 
 

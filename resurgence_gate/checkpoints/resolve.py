@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from resurgence_gate.checkpoints import pocket
 from resurgence_gate.checkpoints.digest import digest_of, hash_file
@@ -24,6 +25,9 @@ from resurgence_gate.errors import RefusedCheckpoint, UsageError
 from resurgence_gate.execution.interface import Progress, SilentProgress
 from resurgence_gate.vocabulary import Access, Checkpoint, CheckpointRef, Folder, HubRepo, Pocket, TensorsOn
 
+if TYPE_CHECKING:
+    from resurgence_gate.checkpoints.hub import Snapshot
+
 
 def resolve(
     ref: CheckpointRef, access: Access = Access(), progress: Progress = SilentProgress()
@@ -40,8 +44,7 @@ def resolve(
             from resurgence_gate.checkpoints.hub import download  # imports huggingface_hub
 
             snapshot = download(ref, access, progress)
-            pinned = format_ref(HubRepo(repo=ref.repo, revision=snapshot.commit))
-            return _folder(snapshot.folder, pinned, hub=snapshot.sha256)
+            return _folder(snapshot.folder, format_ref(replace(ref, revision=snapshot.commit)), snapshot)
         case Pocket():
             return _pocket(ref)
         case TensorsOn():
@@ -52,18 +55,19 @@ def resolve(
             assert_never(ref)
 
 
-def _folder(root: Path, ref: str, *, hub: Mapping[str, str] | None = None) -> Checkpoint:
-    """`hub`: the SHA-256 of the files of a snapshot, which were checked; others may lie there and are not read."""
+def _folder(root: Path, ref: str, snapshot: Snapshot | None = None) -> Checkpoint:
+    """The pipeline in `root`. The files of a `snapshot` were checked; others may lie there and are not read."""
+    hub = snapshot.sha256 if snapshot is not None else None
     if not root.is_dir():
         raise UsageError(f"{ref}: folder not found")
     components = read_model_index(root, where=ref)
     if hub is None:
         refuse_code(root, where=ref)
     names = pipeline_files(_names(root), components, where=ref)
-    if hub is not None and set(names) != set(hub):
+    if snapshot is not None and set(names) != set(snapshot.sha256):
         raise RefusedCheckpoint(
-            f"{ref}: {min(set(names) ^ set(hub))} is not as in the repository; remove {root.parent.parent} from the "
-            "Hub cache, and run the same command again"
+            f"{ref}: {min(set(names) ^ set(snapshot.sha256))} is not as in the repository; remove {snapshot.cache} "
+            "from the Hub cache, and run the same command again"
         )
     check_files(root, names, where=ref)
     check_shards(root, names, where=ref)

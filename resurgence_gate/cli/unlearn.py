@@ -67,7 +67,7 @@ def unlearn(
         str,
         typer.Argument(
             metavar="BASE",
-            help="org/model[@revision], a diffusers folder, or pocket:name.",
+            help="org/model[/folder][@revision], a diffusers folder, or pocket:name.",
             show_default=False,
         ),
     ],

@@ -119,7 +119,7 @@ def _folder(source: str) -> Path:
     match ref:
         case Folder():
             return ref.path
-        case HubRepo():
+        case HubRepo(folder=""):
             from resurgence_gate.checkpoints.hub import download_files  # imports huggingface_hub
 
             return download_files(ref, _readable)[0].parent

@@ -8,10 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class HubRepo:
-    """`org/model`, optionally `org/model@revision`."""
+    """`org/model`, optionally `org/model@revision`, or a folder in it: `org/model/folder@revision`."""
 
     repo: str
     revision: str | None = None
+    folder: str = ""  # of the pipeline in the repository: "" or "checkpoints/esd"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,8 @@ def somewhere(embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             HubRepo(repo="CompVis/stable-diffusion-v1-4", revision="main"),
         ),
         ("org/model@refs/pr/3", HubRepo(repo="org/model", revision="refs/pr/3")),
+        ("org/model/a", HubRepo(repo="org/model", folder="a")),
+        ("org/model/a/b c@refs/pr/3", HubRepo(repo="org/model", folder="a/b c", revision="refs/pr/3")),
     ],
 )
 def test_names(text: str, ref: object) -> None:
@@ -60,7 +62,8 @@ def test_a_unet_file_goes_over_its_base(somewhere: Path) -> None:
         ("", None, "the reference is empty"),
         ("  ", None, "the reference is empty"),
         ("./models/esd-x", None, "folder not found"),
-        ("a/b/c", None, "folder not found"),
+        ("a/b/../c", None, "folder not found"),
+        ("a/b/c@", None, "folder not found"),
         ("~/nowhere", None, "folder not found"),
         ("../up", None, "folder not found"),
         ("~nobody-of-this-name/x", None, "folder not found"),

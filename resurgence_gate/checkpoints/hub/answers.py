@@ -102,7 +102,9 @@ def _explain_answer(where: str, error: Exception, status: int, what: str) -> Gat
             f"{where}: the Hub lists a file that it does not give (404); try again later, or another revision"
         )
     if status == 404:
-        return UsageError(f"{where}: no such {what} on the Hub, and no such folder here; check the name")
+        return UsageError(
+            f"{where}: no such {what} on the Hub, and no such folder or file here; check the name"
+        )
     if status == 429:
         headers = error.response.headers if isinstance(error, errors.HfHubHTTPError) else {}
         asked = str(headers.get("Retry-After", "")).strip()

@@ -38,6 +38,10 @@ class RepoCache:
         """Where the content lies that the Hub names so."""
         return self.root / "blobs" / digest
 
+    def holds(self, commit: str, name: str) -> bool:
+        """Whether the folder of a file lies where its name says, and no link leads elsewhere."""
+        return (self.snapshot(commit) / name).parent.resolve().is_relative_to(self.root.resolve())
+
     def listing(self, commit: str) -> Path:
         """Where we keep what the Hub says is in a commit."""
         return self.root / ".resurgence-gate" / f"{commit}.json"

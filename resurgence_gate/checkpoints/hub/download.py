@@ -14,18 +14,21 @@ from resurgence_gate.checkpoints.hub.transfer import TooMuch, receive
 from resurgence_gate.checkpoints.layout import LARGEST_TEXT, SUPPORTED, pipeline_files, read_model_index
 from resurgence_gate.checkpoints.ref import format_ref
 from resurgence_gate.checkpoints.settings import check_settings
-from resurgence_gate.errors import HubError, RefusedCheckpoint, ResourceError, UsageError
+from resurgence_gate.errors import HubError, RefusedCheckpoint, ResourceError, UsageError, on_one_line
 from resurgence_gate.execution.interface import Advance, Progress, SilentProgress
 from resurgence_gate.vocabulary import Access, HubRepo
 
+INDEX = "model_index.json"
+_MANY = 8  # folders that a message names
 _SILENT = SilentProgress()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """The files of one commit, on this disk: `sha256` of each, equal to what the Hub says."""
+    """The files of a model at one commit, on this disk: `sha256` of each, equal to what the Hub says."""
 
-    folder: Path
+    folder: Path  # of the pipeline; the names in `sha256` are from there
+    cache: Path  # of the repository
     commit: str
     sha256: dict[str, str]
 
@@ -40,17 +43,34 @@ def download(ref: HubRepo, access: Access = Access(), progress: Progress = _SILE
     """
     where = format_ref(ref)
     with explained(where):
-        listing = list_files(ref, access, progress)
-        if "model_index.json" not in listing.files:
-            raise UsageError(f"{where}: not a diffusers pipeline (no model_index.json); {SUPPORTED}")
-        _small(listing, ["model_index.json"], where)
-        folder = listing.cache.snapshot(listing.commit)
+        everything = list_files(ref, access, progress)
+        listing = everything.within(ref.folder)
+        if INDEX not in listing.files:
+            raise UsageError(f"{where}: {_no_pipeline(ref, everything.files)}; {SUPPORTED}")
+        _small(listing, [INDEX], where)
+        folder = listing.cache.snapshot(listing.commit) / ref.folder
         components = read_model_index(folder, where=where)
         names = pipeline_files(listing.files, components, where=where)
         _preflight(listing, names, where, access.max_download)
         _small(listing, [name for name in names if name.endswith(".json")], where)
         check_settings(folder, components, where=where)
-        return Snapshot(folder=folder, commit=listing.commit, sha256=_fetch(listing, names, where, progress))
+        sha256 = _fetch(listing, names, where, progress)
+        return Snapshot(folder=folder, cache=listing.cache.root, commit=listing.commit, sha256=sha256)
+
+
+def _no_pipeline(ref: HubRepo, names: Collection[str]) -> str:
+    """Why there is no pipeline at `ref`, and where in the repository there are some."""
+    if ref.folder in names:
+        what = f"{ref.folder} is a file, and neither a folder nor one of tensors (.safetensors)"
+    elif ref.folder and not any(name.startswith(f"{ref.folder}/") for name in names):
+        what = "the repository has no such folder"
+    else:
+        what = "not a diffusers pipeline (no model_index.json)"
+    folders = sorted(name.removesuffix(f"/{INDEX}") for name in names if name.endswith(f"/{INDEX}"))
+    shown = [f"{ref.repo}/{folder}" for folder in folders[:_MANY]] + ["..."] * (len(folders) > _MANY)
+    if INDEX in names:
+        shown.insert(0, ref.repo)
+    return f"{what}; it has pipelines at {on_one_line(', '.join(shown))}" if shown else what
 
 
 def download_files(
@@ -122,15 +142,20 @@ def _missing(listing: Listing, names: Iterable[str]) -> list[HubFile]:
 
 def _fetch(listing: Listing, names: Iterable[str], where: str, progress: Progress) -> dict[str, str]:
     """{name: SHA-256} of files that are now in the cache, and are what the Hub says."""
-    files = [listing.files[name] for name in names]
-    for file in files:
+    files = {name: listing.files[name] for name in names}
+    for file in files.values():
         if not file.sound:
             raise HubError(f"{where}: the Hub does not say what {file.name!r} is, so it cannot be checked")
-    total = sum(file.size for file in _missing(listing, names))
+        if not listing.cache.holds(listing.commit, file.name):
+            raise RefusedCheckpoint(
+                f"{where}: the folder of {file.name} leads out of the Hub cache; remove {listing.cache.root} from it, "
+                "and run the same command again"
+            )
+    total = sum(file.size for file in _missing(listing, files))
     if not total:
-        return {file.name: _obtain(listing, file, where, progress, _nothing) for file in files}
+        return {name: _obtain(listing, file, where, progress, _nothing) for name, file in files.items()}
     with progress.stage(f"download {listing.repo}", total, "bytes") as advance:
-        return {file.name: _obtain(listing, file, where, progress, advance) for file in files}
+        return {name: _obtain(listing, file, where, progress, advance) for name, file in files.items()}
 
 
 def _nothing(n: int = 1, note: str = "") -> None:

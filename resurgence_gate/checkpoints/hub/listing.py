@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from resurgence_gate.checkpoints.hub import connection
@@ -30,6 +30,17 @@ class Listing:
     files: Mapping[str, HubFile]
     cache: RepoCache
     offline: bool
+
+    def within(self, folder: str) -> Listing:
+        """Of the files those in `folder`, called as they are from there; each `HubFile` keeps its whole name."""
+        if not folder:
+            return self
+        inside = {
+            name.removeprefix(f"{folder}/"): file
+            for name, file in self.files.items()
+            if name.startswith(f"{folder}/")
+        }
+        return replace(self, files=inside)
 
 
 def list_files(ref: HubRepo, access: Access, progress: Progress) -> Listing:
