@@ -24,6 +24,7 @@ _IMPORTED |= {"open_clip": "open_clip_torch"}
 _EXTRAS = {
     "nudenet": "the nudenet detector",
     "figures": "`toy`",
+    "sigstore": "keyless signing",
     "build": "building the pocket models",
 }
 
