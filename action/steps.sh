@@ -54,13 +54,14 @@ check() {
 
 # `resurgence-gate $1` on the model, with no credential and no handle on the job that it does not need.
 gate() {
-  local out base=()
+  local out model=()
   out=$(recall out)
-  [[ -z ${RG_BASE-} ]] || base=(--base="$RG_BASE")
+  [[ -z ${RG_BASE-} ]] || model+=(--base="$RG_BASE")
+  [[ -z ${RG_VARIANT-} ]] || model+=(--variant="$RG_VARIANT")
   [[ -n ${HF_TOKEN-} ]] || unset HF_TOKEN
   logged env -u GITHUB_TOKEN -u ACTIONS_ID_TOKEN_REQUEST_TOKEN -u ACTIONS_ID_TOKEN_REQUEST_URL \
     -u ACTIONS_RUNTIME_TOKEN -u GITHUB_ENV -u GITHUB_PATH -u GITHUB_OUTPUT -u GITHUB_STATE -u GITHUB_STEP_SUMMARY \
-    "$(recall command)" "$@" ${base[@]+"${base[@]}"} --policy="$RG_POLICY" --out="$out" \
+    "$(recall command)" "$@" ${model[@]+"${model[@]}"} --policy="$RG_POLICY" --out="$out" \
     --report=html="$out/report.html" --report=sarif="$out/report.sarif" --report=junit="$out/report.xml" \
     --report=github="$out/summary.md" --report=annotations="$out/annotations.txt" \
     -- "$RG_MODEL${RG_REVISION:+@$RG_REVISION}"

@@ -79,7 +79,7 @@ def fine_tune_one(
 ) -> FineTuned:
     """Run the last of `lines`, and what it goes on from, on the policy's benign data; replicate 0."""
     suspect = resolve(ref, bench.access, bench.progress)
-    reference = resolve(parse_ref(policy.reference), bench.access, bench.progress)
+    reference = resolve(parse_ref(policy.reference), bench.access.plain, bench.progress)
     data, contamination = prepare_benign(reference, policy, instrument_of(policy), bench)
     alone = tuple((probe.model_copy(update={"replicates": 1}), parent) for probe, parent in lines)
     done = fine_tune_lines(alone, suspect, data, policy, bench)

@@ -76,7 +76,7 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     suspect = resolve(ref, bench.access, told)
     for note in suspect.notes:
         _LOG.warning("%s: %s", suspect.ref, note)
-    reference = resolve(parse_ref(policy.reference), bench.access, told)
+    reference = resolve(parse_ref(policy.reference), bench.access.plain, told)
     instrument = instrument_of(policy)
     draws = (*plan_draws(policy, policy.erased), *plan_draws(policy, policy.retained))
     control = observe_control(reference, draws, instrument, bench)

@@ -39,7 +39,7 @@ def gather(
     """
     suspect = resolve(ref, access, progress)
     yield Got(what="suspect", name=suspect.ref, sha256=suspect.digest)
-    reference = resolve(parse_ref(policy.reference), access, progress)
+    reference = resolve(parse_ref(policy.reference), access.plain, progress)
     yield Got(what="reference", name=reference.ref, sha256=reference.digest)
     instrument = instrument_of(policy)
     for what, located in (("detector", instrument.detector), ("detector of retained", instrument.witness)):

@@ -28,6 +28,7 @@ from resurgence_gate.checkpoints.mapped import TensorFile, all_finite, open_tens
 from resurgence_gate.checkpoints.ref import PICKLES, format_ref, local_path, parse_ref
 from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.checkpoints.tree import lies_inside
+from resurgence_gate.checkpoints.variants import taken, weight_files
 from resurgence_gate.errors import GateError, RefusedCheckpoint, UsageError
 from resurgence_gate.execution.interface import Progress, SilentProgress
 from resurgence_gate.vocabulary import Access, Checkpoint, CheckpointRef, Folder, HubRepo, Pocket
@@ -51,9 +52,10 @@ class _Base:
     name: str
     root: Path
     overlay: Path | None = None
+    variant: str | None = None
 
     def tensors(self) -> dict[Key, Stored]:
-        found = _by_key((name, _weights(self.root, name)) for name in COMPONENTS)
+        found = _by_key((name, _weights(self.root, name, self.variant)) for name in COMPONENTS)
         return found | (_by_key([("unet", [open_tensors(self.overlay)])]) if self.overlay else {})
 
 
@@ -66,11 +68,12 @@ def inspect_checkpoint(
 ) -> Inspection:
     """Everything that can be said of the reference `text` without running it.
 
-    `base` is the model to compare with; for a pocket model, and for a file that names one in its header, it
-    is known. Raises UsageError (no such file or model), HubError and ResourceError; what `check` would
+    `base` is the model to compare with, by its plain weights; for a pocket model, and for a file that names one in its
+    header, it is known. Raises UsageError (no such file or model), HubError and ResourceError; what `check` would
     refuse is not raised but told.
     """
     path, get = local_path(text), partial(resolve, access=access, progress=progress)
+    plain = partial(resolve, access=access.plain, progress=progress)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1) + 1) as threads:  # one of them hashes
         if isfile(path):  # noqa: PTH113
             return _inspect_file(text, path, base, access, threads, get)
@@ -78,9 +81,9 @@ def inspect_checkpoint(
         resolving = threads.submit(_resolve, ref, get)
         if isinstance(ref, Pocket) and ref.name != pocket.BASE and ref.name in pocket.pocket_names():
             file = pocket.pocket_folder() / f"{ref.name}.safetensors"
-            compared = _locate(base or f"pocket:{pocket.BASE}", get)
+            compared = _locate(base or f"pocket:{pocket.BASE}", plain)
             return _describe_file(text, file, compared, resolving, threads)
-        return _inspect_model(ref, base, resolving, threads, get)
+        return _inspect_model(ref, access.variant, base, resolving, threads, plain)
 
 
 def _resolve(ref: CheckpointRef, get: Get) -> Checkpoint | RefusedCheckpoint:
@@ -91,13 +94,15 @@ def _resolve(ref: CheckpointRef, get: Get) -> Checkpoint | RefusedCheckpoint:
 
 
 def _inspect_model(
-    ref: CheckpointRef, base: str | None, resolving: Outcome, threads: Executor, get: Get
+    ref: CheckpointRef, variant: str | None, base: str | None, resolving: Outcome, threads: Executor, get: Get
 ) -> Inspection:
     root = _root(ref, resolving)
     if root is None:
         refusal = resolving.result()
         return _nothing(format_ref(ref), Kind.UNKNOWN, refusals=(str(refusal),))
-    opened, refusals = _open_all((name, file) for name in COMPONENTS for file in _weight_files(root, name))
+    opened, refusals = _open_all(
+        (name, file) for name in COMPONENTS for file in _weight_files(root, name, variant)
+    )
     by_component = {name: [file for owner, file in opened if owner == name] for name in COMPONENTS}
     facts = tuple(_facts(name, files, threads) for name, files in by_component.items() if files)
     comparison = None
@@ -141,7 +146,7 @@ def _inspect_file(
         if base is not None:
             raise
         return _describe_file(text, path, None, None, threads, notes=(str(error),), tensors=tensors)
-    located = _locate(hint, get) if hint is not None else None
+    located = _locate(hint, get, access.variant) if hint is not None else None
     resolving = threads.submit(_resolve, ref, get)
     return _describe_file(text, path, located, resolving, threads, tensors=tensors)
 
@@ -257,14 +262,14 @@ def _root(ref: CheckpointRef, resolving: Outcome) -> Path | None:
     return resolved.root if isinstance(resolved, Checkpoint) else None
 
 
-def _locate(text: str, get: Get) -> _Base:
-    """The base `text` on this disk; it is not hashed."""
+def _locate(text: str, get: Get, variant: str | None = None) -> _Base:
+    """The base `text` on this disk, as `get` gets it: with its weights of `variant`. A folder is not hashed."""
     ref = parse_ref(text)
     match ref:
         case Folder():
             if not (ref.path / "model_index.json").is_file():
                 raise UsageError(f"--base {text}: not a diffusers pipeline (no model_index.json)")
-            return _Base(name=text, root=ref.path)
+            return _Base(name=text, root=ref.path, variant=variant)
         case Pocket() if ref.name in pocket.pocket_names():
             folder = pocket.pocket_folder()
             overlay = None if ref.name == pocket.BASE else folder / f"{ref.name}.safetensors"
@@ -273,20 +278,20 @@ def _locate(text: str, get: Get) -> _Base:
         checkpoint = get(ref)
     except RefusedCheckpoint as refusal:
         raise UsageError(f"--base {text} would itself be refused: {refusal}") from refusal
-    return _Base(name=checkpoint.ref, root=checkpoint.root)
+    return _Base(name=checkpoint.ref, root=checkpoint.root, variant=variant)
 
 
-def _weight_files(root: Path, component: str) -> list[Path]:
-    stem = "model" if component.startswith("text_encoder") else "diffusion_pytorch_model"
-    whole = root / component / f"{stem}.safetensors"
-    files = [whole] if whole.is_file() else sorted((root / component).glob(f"{stem}-*-of-*.safetensors"))
-    return [file for file in files if lies_inside(root, f"{component}/{file.name}")]
+def _weight_files(root: Path, component: str, variant: str | None) -> list[Path]:
+    present = [f"{component}/{file.name}" for file in (root / component).glob("*") if file.is_file()]
+    found = weight_files(component, present, taken(component, present, variant))
+    names = [found.whole] if found.whole in present else sorted(found.shards)
+    return [root / name for name in names if lies_inside(root, name)]
 
 
-def _weights(root: Path, component: str) -> list[TensorFile]:
+def _weights(root: Path, component: str, variant: str | None) -> list[TensorFile]:
     """The files of a component of a base; a base that lies is no base."""
     try:
-        return [open_tensors(file) for file in _weight_files(root, component)]
+        return [open_tensors(file) for file in _weight_files(root, component, variant)]
     except RefusedCheckpoint as refusal:
         raise UsageError(f"the base would itself be refused: {refusal}") from refusal
 

@@ -2,7 +2,7 @@
 
     model_index.json            which class loads each component; only the pairs of `COMPONENTS` are accepted
     tokenizer/                  vocab.json, merges.txt, ...
-    text_encoder/ vae/ unet/    config.json and safetensors, whole or in shards
+    text_encoder/ vae/ unet/    config.json and safetensors, whole or in shards, plain or of a variant (`variants`)
     scheduler/                  scheduler_config.json
     tokenizer_2/ text_encoder_2/    SDXL's second text encoder
 
@@ -12,7 +12,6 @@ Safety checker and feature extractor are never loaded: they would blank pictures
 
 from __future__ import annotations
 
-import re
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +19,14 @@ from typing import Any
 
 from resurgence_gate.checkpoints import strict_json
 from resurgence_gate.checkpoints.ref import PICKLES
+from resurgence_gate.checkpoints.variants import (
+    is_index,
+    refuse_old_names,
+    require_variant,
+    taken,
+    variants_of,
+    weight_files,
+)
 from resurgence_gate.errors import RefusedCheckpoint, ResourceError, UsageError, on_one_line
 
 SUPPORTED = "supported: folders of StableDiffusionPipeline (1.x, 2.x) and StableDiffusionXLPipeline"
@@ -63,7 +70,7 @@ NOT_RUN = {  # components that are named in published models and never loaded
 LARGEST_TEXT = 16 * 2**20  # bytes of a configuration or vocabulary; a CLIP tokenizer.json has 3.6 million
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl")
 _CODE = ("custom_pipeline", "auto_map", "trust_remote_code")  # lead to code that comes with the model
-_STEMS = {"text_encoder": "model", "text_encoder_2": "model"}  # of the weight files
+_OF_NO_WEIGHTS = ("tokenizer", "scheduler")
 _VOCABULARY = ({"vocab.json", "merges.txt"}, {"tokenizer.json"})
 _TOKENIZER = frozenset.union(*map(frozenset, _VOCABULARY)) | {
     "tokenizer_config.json",
@@ -72,10 +79,12 @@ _TOKENIZER = frozenset.union(*map(frozenset, _VOCABULARY)) | {
 }
 
 
-def pipeline_files(names: Iterable[str], components: Iterable[str], *, where: str) -> tuple[str, ...]:
-    """Of the file names in a tree, those that a pipeline of `components` reads, sorted.
+def pipeline_files(
+    names: Iterable[str], components: Iterable[str], *, where: str, variant: str | None = None
+) -> tuple[str, ...]:
+    """Of the file names in a tree, those that a pipeline of `components` reads, sorted; weights of a `variant`.
 
-    Raises RefusedCheckpoint.
+    Raises RefusedCheckpoint, and UsageError where there are weights, but of other variants.
     """
     present, used = set(names), {"model_index.json"}
     adapters = sorted(name for name in present if name.endswith("/adapter_config.json"))
@@ -90,13 +99,14 @@ def pipeline_files(names: Iterable[str], components: Iterable[str], *, where: st
         raise RefusedCheckpoint(
             f"{where}: not a whole diffusers folder: {', '.join(missing)} missing; download it again, whole"
         )
+    require_variant(variant, (c for c in components if not c.startswith(_OF_NO_WEIGHTS)), present, where)
     for component in components:
         if component.startswith("tokenizer"):
             used |= _vocabulary(component, present, where)
         elif component == "scheduler":
             used |= {config_file(component)}
         else:
-            used |= {config_file(component), *_weights(component, present, where)}
+            used |= {config_file(component), *_weights(component, present, where, variant)}
     return tuple(sorted(used))
 
 
@@ -121,10 +131,10 @@ def component_weights(names: Iterable[str], component: str) -> tuple[str, ...]:
     return tuple(name for name in names if name.startswith(f"{component}/") and name.endswith(".safetensors"))
 
 
-def _weights(component: str, present: set[str], where: str) -> set[str]:
-    stem = f"{component}/{_STEMS.get(component, 'diffusion_pytorch_model')}"
-    whole, index = f"{stem}.safetensors", f"{stem}.safetensors.index.json"
-    shards = {name for name in present if re.fullmatch(rf"{stem}-\d+-of-\d+\.safetensors", name)}
+def _weights(component: str, present: set[str], where: str, variant: str | None) -> set[str]:
+    refuse_old_names(component, present, variant, where)
+    found = weight_files(component, present, taken(component, present, variant))
+    whole, index, shards = found.whole, found.index, found.shards
     if whole in present and index in present:
         raise RefusedCheckpoint(
             f"{where}: {component} has both whole and sharded weights; remove one of them"
@@ -133,6 +143,13 @@ def _weights(component: str, present: set[str], where: str) -> set[str]:
         return {whole}
     if index in present and shards:
         return {index, *shards}
+    others = variants_of(component, present)
+    if others and not shards and index not in present:
+        raise UsageError(
+            f"{where}: {component} has no plain weights, only those of a variant; give --variant {others[0]}"
+            f"{' (or ' + ', '.join(others[1:4]) + ')' if others[1:] else ''}, or where none can be given a copy with "
+            "plain weights"
+        )
     pickles = sorted(n for n in present if n.startswith(f"{component}/") and n.endswith(PICKLES))
     if pickles:
         raise RefusedCheckpoint(
@@ -151,7 +168,7 @@ def check_shards(folder: Path, names: Iterable[str], *, where: str) -> None:
     """Every shard index among the used files `names` leads to used files only. Raises RefusedCheckpoint."""
     used = set(names)
     for name in used:
-        if name.endswith(".safetensors.index.json"):
+        if is_index(name):
             component = name.partition("/")[0]
             weight_map = read_json(folder / name, where=where).get("weight_map")
             shards = weight_map.values() if isinstance(weight_map, dict) else [None]

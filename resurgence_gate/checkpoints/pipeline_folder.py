@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from resurgence_gate.checkpoints.layout import component_weights, read_json
+from resurgence_gate.checkpoints.layout import read_json
 from resurgence_gate.checkpoints.pipeline import DiffusionModel
+from resurgence_gate.checkpoints.variants import is_index, without_variant
 from resurgence_gate.vocabulary import Checkpoint
 
 INDEX = "model_index.json"
-_INDICES = (
-    "diffusion_pytorch_model.safetensors.index.json",
-    "model.safetensors.index.json",
-)  # of sharded weights
 
 
 def write_pipeline(base: Checkpoint, model: DiffusionModel, place: Path) -> None:
     """Write `model`, which is `base` with an edited UNet, to `place`.
 
-    Only the UNet and the components over which `base` has tensors laid are written anew.
+    Only the UNet and the components over which `base` has tensors laid are written anew. What is written has plain
+    names, whatever the variant of `base` was.
     """
     parts = model.components
     edited = {"unet", *(overlay.component for overlay in base.overlays)}
     for name in _unchanged([name for name, _ in base.files], edited):
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(base.root / name, place / name)
+        copy = place / without_variant(name)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if copy.name != Path(name).name and is_index(name):
+            _write_index(read_json(base.root / name, where=base.ref), copy)
+        else:
+            shutil.copyfile(base.root / name, copy)
     for name in sorted(edited):
         parts[name].save_pretrained(place / name, safe_serialization=True)
         # Diffusers adds to its configuration where the base lay on this disk.
@@ -47,11 +49,24 @@ def publish(staged: Path, folder: Path) -> None:
         part.replace(target)
 
 
-def _unchanged(names: Iterable[str], edited: Iterable[str]) -> list[str]:
-    names = list(names)
-    weights = {name for part in edited for name in component_weights(names, part)}
-    indices = {f"{part}/{name}" for part in edited for name in _INDICES}
-    return [name for name in names if name not in weights | indices | {INDEX}]
+def _unchanged(names: Iterable[str], edited: Collection[str]) -> list[str]:
+    """All but the weights of the `edited` components, and what is written as their index."""
+    return [
+        name
+        for name in names
+        if name != INDEX
+        and not (name.partition("/")[0] in edited and (name.endswith(".safetensors") or is_index(name)))
+    ]
+
+
+def _write_index(index: dict[str, Any], file: Path) -> None:
+    """An index of shards that lose their variant, too."""
+    shards = {
+        tensor: without_variant(f"{file.parent.name}/{shard}")
+        for tensor, shard in index["weight_map"].items()
+    }
+    plain = index | {"weight_map": {tensor: shard.rpartition("/")[2] for tensor, shard in shards.items()}}
+    file.write_text(json.dumps(plain, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _without_checker(index: dict[str, Any]) -> dict[str, Any]:

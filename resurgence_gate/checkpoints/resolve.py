@@ -20,6 +20,7 @@ from resurgence_gate.checkpoints.layout import (
 from resurgence_gate.checkpoints.ref import format_ref
 from resurgence_gate.checkpoints.settings import check_settings
 from resurgence_gate.checkpoints.tree import check_files, refuse_code
+from resurgence_gate.checkpoints.variants import told_of
 from resurgence_gate.checkpoints.weights import check_weights
 from resurgence_gate.errors import RefusedCheckpoint, UsageError
 from resurgence_gate.execution.interface import Progress, SilentProgress
@@ -39,14 +40,15 @@ def resolve(
     """
     match ref:
         case Folder():
-            return _folder(ref.path, format_ref(ref))
+            return _folder(ref.path, format_ref(ref), access)
         case HubRepo():
             from resurgence_gate.checkpoints.hub import download  # imports huggingface_hub
 
             snapshot = download(ref, access, progress)
-            return _folder(snapshot.folder, format_ref(replace(ref, revision=snapshot.commit)), snapshot)
+            told = format_ref(replace(ref, revision=snapshot.commit))
+            return _folder(snapshot.folder, told, access, snapshot)
         case Pocket():
-            return _pocket(ref)
+            return _pocket(ref, access)
         case TensorsOn():
             if not ref.path.is_file():
                 raise UsageError(f"{format_ref(ref)}: file not found: {ref.path}")
@@ -55,7 +57,7 @@ def resolve(
             assert_never(ref)
 
 
-def _folder(root: Path, ref: str, snapshot: Snapshot | None = None) -> Checkpoint:
+def _folder(root: Path, ref: str, access: Access, snapshot: Snapshot | None = None) -> Checkpoint:
     """The pipeline in `root`. The files of a `snapshot` were checked; others may lie there and are not read."""
     hub = snapshot.sha256 if snapshot is not None else None
     if not root.is_dir():
@@ -63,7 +65,7 @@ def _folder(root: Path, ref: str, snapshot: Snapshot | None = None) -> Checkpoin
     components = read_model_index(root, where=ref)
     if hub is None:
         refuse_code(root, where=ref)
-    names = pipeline_files(_names(root), components, where=ref)
+    names = pipeline_files(_names(root), components, where=ref, variant=access.variant)
     if snapshot is not None and set(names) != set(snapshot.sha256):
         raise RefusedCheckpoint(
             f"{ref}: {min(set(names) ^ set(snapshot.sha256))} is not as in the repository; remove {snapshot.cache} "
@@ -74,7 +76,7 @@ def _folder(root: Path, ref: str, snapshot: Snapshot | None = None) -> Checkpoin
     blanks_empty_prompt(root, where=ref)
     check_weights(root, names, check_settings(root, components, where=ref), where=ref)
     files = tuple((name, hub[name] if hub else hash_file(root / name)) for name in names)
-    notes = not_run(root, where=ref)
+    notes = (*told_of(access.variant, names), *not_run(root, where=ref))
     return Checkpoint(ref=ref, digest=digest_of(files), root=root, files=files, notes=notes)
 
 
@@ -84,12 +86,12 @@ def _names(root: Path) -> Iterator[str]:
         yield from (path.relative_to(root).as_posix() for path in folder.glob("*") if path.is_file())
 
 
-def _pocket(ref: Pocket) -> Checkpoint:
+def _pocket(ref: Pocket, access: Access) -> Checkpoint:
     names = pocket.pocket_names()
     if ref.name not in names:
         known = ", ".join(f"pocket:{name}" for name in names) or "none in this installation"
         raise UsageError(f"{format_ref(ref)}: no such embedded model; there are: {known}")
-    base = _folder(pocket.pocket_folder() / pocket.BASE, format_ref(Pocket(name=pocket.BASE)))
+    base = _folder(pocket.pocket_folder() / pocket.BASE, format_ref(Pocket(name=pocket.BASE)), access)
     if ref.name == pocket.BASE:
         return base
     return lay_unet_over(base, pocket.pocket_folder() / f"{ref.name}.safetensors", format_ref(ref))

@@ -10,6 +10,7 @@ from pathlib import Path
 from resurgence_gate.checkpoints.header import read_header
 from resurgence_gate.checkpoints.layout import read_json
 from resurgence_gate.checkpoints.safetensors_header import Entry
+from resurgence_gate.checkpoints.variants import is_index
 from resurgence_gate.errors import RefusedCheckpoint, ResourceError
 
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -27,7 +28,7 @@ def check_weights(root: Path, names: Iterable[str], asked: Mapping[str, int], *,
         for name in names:
             if name.startswith(f"{component}/") and name.endswith(".safetensors"):
                 _add(tensors, _header(root / name, f"{where}: {name}"), f"{where}: {name}")
-        index = next((n for n in names if n.startswith(f"{component}/") and n.endswith(".index.json")), None)
+        index = next((n for n in names if n.startswith(f"{component}/") and is_index(n)), None)
         if index:
             _check_index(root / index, set(tensors), f"{where}: {component}")
         held = sum(prod(entry.shape) for entry in tensors.values())

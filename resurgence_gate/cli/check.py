@@ -22,6 +22,7 @@ from resurgence_gate.cli.options import (
     PolicyName,
     Ref,
     StoreFolder,
+    Variant,
     make_access,
     make_bench,
 )
@@ -55,6 +56,7 @@ def check(
     ref: Ref,
     policy: PolicyName,
     base: Base = None,
+    variant: Variant = None,
     allow_pickle: AllowPickle = False,
     device: OnDevice = Device.AUTO,
     dtype: InDtype = Dtype.FLOAT32,
@@ -75,7 +77,7 @@ def check(
     asked = parse_renderings(report)
     discard_earlier(out, asked)
     try:
-        access = make_access(offline, max_download, allow_pickle=allow_pickle)
+        access = make_access(offline, max_download, allow_pickle=allow_pickle, variant=variant)
         measured, written = assay(ref, policy, base, device, dtype, store, out, access)
         written += write_renderings(measured, out, asked)
     except BaseException as error:

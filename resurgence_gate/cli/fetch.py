@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resurgence_gate.cli.check import note_failure
-from resurgence_gate.cli.options import LIMIT, Base, MaxDownload, PolicyName, Ref, StoreFolder, make_access
+from resurgence_gate.cli.options import (
+    LIMIT,
+    Base,
+    MaxDownload,
+    PolicyName,
+    Ref,
+    StoreFolder,
+    Variant,
+    make_access,
+)
 from resurgence_gate.cli.report import Renderings, parse_renderings
 
 if TYPE_CHECKING:
@@ -30,6 +39,7 @@ def fetch(
     ref: Ref,
     policy: PolicyName,
     base: Base = None,
+    variant: Variant = None,
     store: StoreFolder = None,
     max_download: MaxDownload = LIMIT,
     out: Annotated[
@@ -51,7 +61,8 @@ def fetch(
     """
     asked = parse_renderings(report)
     try:
-        _fetch(ref, policy, base, store, make_access(offline=False, max_download=max_download))
+        access = make_access(offline=False, max_download=max_download, variant=variant)
+        _fetch(ref, policy, base, store, access)
     except BaseException as error:
         if out is not None:
             note_failure(error, out, ref=ref, policy=policy, asked=asked)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from resurgence_gate.cli.options import LIMIT, AllowPickle, MaxDownload, Offline, Ref, make_access
+from resurgence_gate.cli.options import LIMIT, AllowPickle, MaxDownload, Offline, Ref, Variant, make_access
 
 EPILOG = """\b
 Examples:
@@ -27,6 +27,7 @@ def inspect(
             show_default=False,
         ),
     ] = None,
+    variant: Variant = None,
     allow_pickle: AllowPickle = False,
     offline: Offline = False,
     max_download: MaxDownload = LIMIT,
@@ -38,7 +39,7 @@ def inspect(
     and why `check` would refuse it. Nothing is executed, and no model is built. A change is |W - W0| / |W0|
     over the tensors that differ, by the Frobenius norm.
     """
-    access = make_access(offline, max_download, allow_pickle=allow_pickle)
+    access = make_access(offline, max_download, allow_pickle=allow_pickle, variant=variant)
     from resurgence_gate.checkpoints.inspection import inspect_checkpoint
     from resurgence_gate.cli.progress import RichProgress
     from resurgence_gate.errors import RefusedCheckpoint

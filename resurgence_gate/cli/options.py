@@ -56,6 +56,14 @@ Base = Annotated[
         show_default=False,
     ),
 ]
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Take the weights of REF that diffusers names so: fp16. What has none of them is taken plain.",
+        show_default=False,
+    ),
+]
 AllowPickle = Annotated[
     bool,
     typer.Option(
@@ -83,8 +91,11 @@ MaxDownload = Annotated[str, typer.Option(metavar="SIZE", help="The most to down
 LIMIT = "20GB"  # an SDXL in float32 has 14
 
 
-def make_access(offline: bool, max_download: str, *, allow_pickle: bool = False) -> Access:
+def make_access(
+    offline: bool, max_download: str, *, allow_pickle: bool = False, variant: str | None = None
+) -> Access:
     """How files are got; made before anything is read, for it switches the network off where that is asked."""
+    from resurgence_gate.checkpoints.variants import parse_variant
     from resurgence_gate.cli.sizes import parse_size
     from resurgence_gate.execution.network import go_offline
     from resurgence_gate.vocabulary import Access
@@ -92,7 +103,9 @@ def make_access(offline: bool, max_download: str, *, allow_pickle: bool = False)
     if offline:
         go_offline()
     limit = parse_size(max_download, "--max-download")
-    return Access(offline=offline, max_download=limit, allow_pickle=allow_pickle)
+    return Access(
+        variant=parse_variant(variant), offline=offline, max_download=limit, allow_pickle=allow_pickle
+    )
 
 
 def make_bench(device: Device, dtype: Dtype, store: Path | None, access: Access) -> Bench:

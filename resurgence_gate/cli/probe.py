@@ -20,6 +20,7 @@ from resurgence_gate.cli.options import (
     PolicyName,
     Ref,
     StoreFolder,
+    Variant,
     make_access,
     make_bench,
 )
@@ -53,6 +54,7 @@ def probe(
         typer.Option(metavar="STEPS", help="After which dose [default: the last].", show_default=False),
     ] = None,
     base: Base = None,
+    variant: Variant = None,
     allow_pickle: AllowPickle = False,
     device: OnDevice = Device.AUTO,
     dtype: InDtype = Dtype.FLOAT32,
@@ -67,7 +69,7 @@ def probe(
     from resurgence_gate.checkpoints.ref import parse_ref
     from resurgence_gate.policy.load import load_policy
 
-    access = make_access(offline, max_download, allow_pickle=allow_pickle)
+    access = make_access(offline, max_download, allow_pickle=allow_pickle, variant=variant)
     loaded, suspect = load_policy(policy), parse_ref(ref, base=base)
     from resurgence_gate.fine_tuned import fine_tune_one, lines_for, refuse_strangers, write_fine_tuned
     from resurgence_gate.store.again import again_where_lost

@@ -50,6 +50,12 @@ def verify(
         str | None,
         typer.Option(metavar="REF", help="The model that a file of tensors belongs to.", show_default=False),
     ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The variant of the model's weights that was tested.", show_default=False
+        ),
+    ] = None,
     key: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The public key of who must have signed: PEM.", show_default=False),
@@ -105,6 +111,7 @@ def verify(
 
     from resurgence_gate.checkpoints.ref import parse_ref
     from resurgence_gate.checkpoints.resolve import resolve
+    from resurgence_gate.checkpoints.variants import parse_variant
     from resurgence_gate.cli.verdicts import EXIT_CODES
     from resurgence_gate.errors import AttestationRefused, UsageError
     from resurgence_gate.policy.load import load_policy
@@ -117,7 +124,7 @@ def verify(
     who = _who(key, identity, issuer)
     if who is None and trusted_root is not None:
         raise UsageError("--trusted-root goes with --identity and --issuer")
-    access = Access(offline=offline)
+    access = Access(offline=offline, variant=parse_variant(variant))
     trusted = read_public_key(key) if key is not None else None
     loaded, ref = load_policy(policy), parse_ref(model, base=base)
     now = datetime.now(UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -42,15 +42,20 @@ CheckpointRef = HubRepo | Folder | Pocket | TensorsOn
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """How files are got, and which kinds of them are taken: the same for the suspect and the reference."""
+    """How files are got, and which kinds of them are taken."""
 
-    variant: str | None = None  # of the weights in a repository or folder, as diffusers names it: "fp16"
+    variant: str | None = None  # of the weights of the model under test, as diffusers names it: "fp16"
     offline: bool = False  # the Hub cache only, as with HF_HUB_OFFLINE
     max_download: int | None = None  # bytes of one model; None: what the disk holds
     allow_pickle: bool = False  # read pickles, through `weights_only` and after a scan
     converted: Path | None = (
         None  # the store that keeps safetensors made from other formats; None: the default
     )
+
+    @property
+    def plain(self) -> Access:
+        """The same for a model that is not under test: what it is is said elsewhere, and never by an option."""
+        return replace(self, variant=None)
 
 
 @dataclass(frozen=True, kw_only=True)

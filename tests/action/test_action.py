@@ -188,6 +188,7 @@ def test_inputs_are_text_whatever_they_say(text: str, tmp_path: Path) -> None:
         "revision",
         "policy",
         "base",
+        "variant",
         "device",
         "dtype",
         "hf-token",
@@ -202,7 +203,25 @@ def test_inputs_are_text_whatever_they_say(text: str, tmp_path: Path) -> None:
     *_, check, _attest = (tmp_path / "arguments").read_bytes().split(b"\0\n")[:-1]
     told = check.decode().split("\0")
     assert told[-2:] == ["--", f"{text}@{text}"]
-    assert {f"--base={text}", f"--policy={text}", f"--device={text}", f"--dtype={text}"} <= set(told)
+    assert {
+        f"--base={text}",
+        f"--variant={text}",
+        f"--policy={text}",
+        f"--device={text}",
+        f"--dtype={text}",
+    } <= set(told)
+
+
+def test_the_variant_is_fetched_and_checked_and_none_is_none(tmp_path: Path) -> None:
+    for variant, told in (("fp16", [True, True]), ("", [False, False])):
+        folder = tmp_path / f"variant-{variant}"
+        folder.mkdir()
+        path = scripted(folder, check="report; exit 10", report=CHECKED[10])
+        run_action(folder, path, {**INPUTS, "variant": variant})
+        commands = [line.split(b"\0") for line in (folder / "arguments").read_bytes().split(b"\0\n")[:-1]]
+        named = {line[0]: b"--variant=fp16" in line for line in commands}
+        assert [named[b"fetch"], named[b"check"]] == told
+        assert not [word for line in commands for word in line if word == b"--variant="]
 
 
 def test_the_runner_obeys_nothing_that_the_gate_prints(tmp_path: Path) -> None:

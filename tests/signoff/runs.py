@@ -19,6 +19,7 @@ from resurgence_gate.policy.schema import Policy
 from resurgence_gate.policy.write import policy_text
 from resurgence_gate.report import to_json
 from resurgence_gate.vocabulary import (
+    Access,
     DetectorUsed,
     Draw,
     GateReport,
@@ -43,10 +44,10 @@ def assay_of(verdict: Verdict, policy: Policy) -> Assay:
     return good_assay(policy, after=dict.fromkeys(RESURGED[verdict], (P,) * policy.erased.pictures))
 
 
-def report_of(assay: Assay, suspect: str, *, created: str = CREATED) -> GateReport:
+def report_of(assay: Assay, suspect: str, *, created: str = CREATED, access: Access = Access()) -> GateReport:
     """The report that a check would write, had the models shown what `assay` says."""
     policy, ledger = assay.policy, assay.ledger()
-    model = model_used(resolve(parse_ref(suspect)))
+    model = model_used(resolve(parse_ref(suspect), access))
     reference = model_used(resolve(parse_ref(policy.reference)))
     looks = {arm: observe(arm, seen) for arm, seen in assay.seen.items()}
     return GateReport(

@@ -50,7 +50,7 @@ def download(ref: HubRepo, access: Access = Access(), progress: Progress = _SILE
         _small(listing, [INDEX], where)
         folder = listing.cache.snapshot(listing.commit) / ref.folder
         components = read_model_index(folder, where=where)
-        names = pipeline_files(listing.files, components, where=where)
+        names = pipeline_files(listing.files, components, where=where, variant=access.variant)
         _preflight(listing, names, where, access.max_download)
         _small(listing, [name for name in names if name.endswith(".json")], where)
         check_settings(folder, components, where=where)
