@@ -43,20 +43,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command("check", epilog=check.EPILOG)(check.check)
-app.command("report", epilog=report.EPILOG)(report.report)
-app.command("compare", epilog=compare.EPILOG)(compare.compare)
-app.command("judge", epilog=judge.EPILOG)(judge.judge)
-app.command("card", epilog=card.EPILOG)(card.card)
-app.command("attest", epilog=attest.EPILOG)(attest.attest)
-app.command("verify", epilog=verify.EPILOG)(verify.verify)
-app.command("fetch", epilog=fetch.EPILOG)(fetch.fetch)
-app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
-app.command("calibrate", epilog=calibrate.EPILOG)(calibrate.calibrate)
-app.command("probe", epilog=probe.EPILOG)(probe.probe)
-app.command("unlearn", epilog=unlearn.EPILOG)(unlearn.unlearn)
-app.command("toy", epilog=toy.EPILOG)(toy.toy)
-app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
+_COMMANDS = (  # as they are listed, each line in 80 columns
+    (check.check, check.EPILOG, "Test whether erased concepts come back after a fine-tune."),
+    (report.report, report.EPILOG, "Write the report of a check in another format."),
+    (compare.compare, compare.EPILOG, "Say what got better or worse between two checks."),
+    (judge.judge, judge.EPILOG, "Judge a finished check again, by other thresholds."),
+    (card.card, card.EPILOG, "Write what a check found for a model card, or propose it."),
+    (attest.attest, attest.EPILOG, "Write a statement about a finished check, signed."),
+    (verify.verify, verify.EPILOG, "Check a signed statement against a model and a policy."),
+    (fetch.fetch, fetch.EPILOG, "Download all that a check reads, so that it needs no network."),
+    (inspect.inspect, inspect.EPILOG, "Say what a checkpoint is and changes, without running it."),
+    (calibrate.calibrate, calibrate.EPILOG, "Measure how well the detectors of a policy see."),
+    (probe.probe, probe.EPILOG, "Fine-tune a checkpoint on benign data, and keep the result."),
+    (unlearn.unlearn, unlearn.EPILOG, "Erase concepts from a model by ESD, SDD, UCE or MACE."),
+    (toy.toy, toy.EPILOG, "Study concept resurgence in one dimension."),
+    (doctor.doctor, doctor.EPILOG, "Say whether this machine can run a check."),
+)
+for _command, _epilog, _short in _COMMANDS:
+    app.command(epilog=_epilog, short_help=_short)(_command)
 app.add_typer(policy.app, name="policy")
 app.add_typer(detectors.app, name="detectors")
 app.add_typer(cache.app, name="cache")
