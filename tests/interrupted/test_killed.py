@@ -55,16 +55,11 @@ def test_killed_a_hundred_times_it_goes_on_to_the_same_report(forked: Zygote, tm
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_asked_to_stop_it_says_how_to_go_on(check: Interrupted, number: int, code: int) -> None:
-    stopped = []
+    stopped: list[Run] = []
 
     def stop(name: str, rng: random.Random) -> Run:
-        run = check.start(name)
-        while "reference: done" not in run.said:
-            time.sleep(0.05)
-        time.sleep(rng.uniform(0, check.seconds / 3))
-        run.send(number)
-        stopped.append(run)
-        return run
+        stopped.append(check.start(name, at=rng.randint(1, check.writes * 3 // 4), then=number))
+        return stopped[-1]
 
     tally = until_done(check, f"stopped-{code}", random.Random(code), 1, stop)
     assert tally.interrupted == 1

@@ -1,12 +1,9 @@
-"""Golden files of every format and verdict; `UPDATE_GOLDEN=1 pytest` writes them anew, to read the diff."""
+"""Golden files of every format and verdict, of a small made-up report."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import os
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from report.example import example, incomplete, model, unmeasured
-from rich.console import Console
+from report.rendered import UPDATE, golden, on_terminal, without_assets
 
 from resurgence_gate.errors import UsageError
 from resurgence_gate.report import (
@@ -28,31 +25,10 @@ from resurgence_gate.report import (
 )
 from resurgence_gate.report.formats import FORMATS, render
 from resurgence_gate.report.json import SCHEMA_FILE
-from resurgence_gate.report.terminal import print_report
 from resurgence_gate.vocabulary import GateReport, Verdict
 
-GOLDEN = Path(__file__).parent / "golden"
 REPORTS = {verdict.lower(): example(verdict) for verdict in Verdict} | {"unmeasured": unmeasured()}
 SAVED: dict[str, Report] = {**REPORTS, "incomplete": incomplete()}
-
-
-def on_terminal(report: GateReport, *, terminal: bool = False, width: int = 100) -> str:
-    console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
-    print_report(report, console)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"  # type: ignore[attr-defined]
-
-
-def golden(name: str, text: str) -> None:
-    path = GOLDEN / name
-    if os.environ.get("UPDATE_GOLDEN"):
-        path.write_text(text)
-    assert text == path.read_text()
-
-
-def without_assets(page: str) -> str:
-    """The page without its style and script, which are the same in all of them."""
-    page = re.sub(r"<(style|script)>.*?</\1>", r"<\1>...</\1>", page, flags=re.DOTALL)
-    return re.sub(r"sha256-[\w+/=]+", "sha256-...", page)
 
 
 @pytest.mark.parametrize("name", SAVED)
@@ -123,7 +99,7 @@ def test_formats_that_are_not_there(tmp_path: Path) -> None:
 def test_shipped_schema_is_that_of_the_vocabulary() -> None:
     pytest.importorskip("pydantic", minversion="2.13", reason="older ones leave out the descriptions")
     text = f"{json.dumps(json_schema(), indent=2)}\n"
-    if os.environ.get("UPDATE_GOLDEN"):
+    if UPDATE:
         SCHEMA_FILE.write_text(text)
     assert SCHEMA_FILE.read_text() == text
 
