@@ -21,7 +21,7 @@ Examples:
 Formats: html, one page with pictures; json; md, and github, which is shorter, for the summary of a job;
 junit; sarif, at the lines of the policy; annotations, workflow commands that GitHub shows beside a change.
 \b
-Exit codes: 0 written, whatever the verdict is; 2 no report there, or a damaged one."""
+Exit codes: 0 written, whatever the verdict is; 2 no report there, or a damaged or edited one."""
 
 
 def report(
@@ -41,12 +41,17 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write the report of a check in another format. Nothing is measured or judged again."""
+    """Write the report of a check in another format. Nothing is measured again."""
+    from resurgence_gate.decision.saved import contradiction
+    from resurgence_gate.errors import UsageError
     from resurgence_gate.report import read_report
     from resurgence_gate.report.formats import known_format, render
 
     known_format(format)
-    text = render(format, read_report(run), run if run.is_dir() else run.parent)
+    saved = read_report(run)
+    if saved.complete and (why := contradiction(saved)):
+        raise UsageError(f"{run}: the report contradicts itself: {why}; run the check again")
+    text = render(format, saved, run if run.is_dir() else run.parent)
     if out is None:
         typer.echo(text, nl=False)
     else:
