@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from os.path import isfile  # Path's own raises where a name is too long
 from pathlib import Path
@@ -18,22 +17,28 @@ from pathlib import Path
 from resurgence_gate.checkpoints import pocket
 from resurgence_gate.checkpoints.architecture import architecture_by_shapes, architecture_of
 from resurgence_gate.checkpoints.card import read_card
-from resurgence_gate.checkpoints.differences import Key, Stored, compare
+from resurgence_gate.checkpoints.compared import COMPONENTS, Base, Get, by_key, locate, weights_in
+from resurgence_gate.checkpoints.differences import Stored, compare
 from resurgence_gate.checkpoints.digest import digest_of, hash_file
 from resurgence_gate.checkpoints.facts import Card, Comparison, FileFacts, Inspection, TensorFacts
-from resurgence_gate.checkpoints.kinds import Kind, kind_of, plain_name
-from resurgence_gate.checkpoints.laid_over import as_safetensors, needs_names
+from resurgence_gate.checkpoints.kinds import Kind, kind_of
+from resurgence_gate.checkpoints.laid_over import as_safetensors, called, needs_names
 from resurgence_gate.checkpoints.lora import compare_lora
 from resurgence_gate.checkpoints.mapped import TensorFile, all_finite, open_tensors
-from resurgence_gate.checkpoints.ref import PICKLES, format_ref, local_path, parse_ref
+from resurgence_gate.checkpoints.ref import (
+    PICKLES,
+    format_ref,
+    holds_tensors,
+    local_path,
+    parse_hub_file,
+    parse_ref,
+)
 from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.checkpoints.tree import lies_inside
-from resurgence_gate.checkpoints.variants import taken, weight_files
 from resurgence_gate.errors import GateError, RefusedCheckpoint, UsageError
 from resurgence_gate.execution.interface import Progress, SilentProgress
 from resurgence_gate.vocabulary import Access, Checkpoint, CheckpointRef, Folder, HubRepo, Pocket
 
-COMPONENTS = ("unet", "text_encoder", "text_encoder_2", "vae")
 _OF_A_FILE = {
     Kind.UNET: "unet",
     Kind.PARTIAL_UNET: "unet",
@@ -42,21 +47,6 @@ _OF_A_FILE = {
     Kind.LORA: "lora",
 }
 Outcome = Future[Checkpoint | RefusedCheckpoint]
-Get = Callable[[CheckpointRef], Checkpoint]  # `resolve`, told how to get files
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Base:
-    """A whole model on this disk, perhaps with UNet tensors laid over it."""
-
-    name: str
-    root: Path
-    overlay: Path | None = None
-    variant: str | None = None
-
-    def tensors(self) -> dict[Key, Stored]:
-        found = _by_key((name, _weights(self.root, name, self.variant)) for name in COMPONENTS)
-        return found | (_by_key([("unet", [open_tensors(self.overlay)])]) if self.overlay else {})
 
 
 def inspect_checkpoint(
@@ -77,13 +67,27 @@ def inspect_checkpoint(
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1) + 1) as threads:  # one of them hashes
         if isfile(path):  # noqa: PTH113
             return _inspect_file(text, path, base, access, threads, get)
+        place = _file_on_hub(text, base, access, progress)
+        if place is not None:
+            return _inspect_hub_file(place, base, access, progress, threads)
         ref = parse_ref(text)
         resolving = threads.submit(_resolve, ref, get)
         if isinstance(ref, Pocket) and ref.name != pocket.BASE and ref.name in pocket.pocket_names():
             file = pocket.pocket_folder() / f"{ref.name}.safetensors"
-            compared = _locate(base or f"pocket:{pocket.BASE}", plain)
+            compared = locate(base or f"pocket:{pocket.BASE}", plain)
             return _describe_file(text, file, compared, resolving, threads)
         return _inspect_model(ref, access.variant, base, resolving, threads, plain)
+
+
+def _file_on_hub(text: str, base: str | None, access: Access, progress: Progress) -> HubRepo | None:
+    """Where the file of tensors is that `text` means; None if it means a whole model, or something on this disk."""
+    place = parse_hub_file(text)
+    if place is None and base is not None and isinstance(ref := parse_ref(text), HubRepo):
+        from resurgence_gate.checkpoints.hub import at_commit  # imports huggingface_hub
+
+        ref, whole = at_commit(ref, access, progress)
+        return None if whole else ref
+    return place
 
 
 def _resolve(ref: CheckpointRef, get: Get) -> Checkpoint | RefusedCheckpoint:
@@ -101,16 +105,17 @@ def _inspect_model(
         refusal = resolving.result()
         return _nothing(format_ref(ref), Kind.UNKNOWN, refusals=(str(refusal),))
     opened, refusals = _open_all(
-        (name, file) for name in COMPONENTS for file in _weight_files(root, name, variant)
+        (name, file) for name in COMPONENTS for file in weights_in(root, name, variant)
     )
     by_component = {name: [file for owner, file in opened if owner == name] for name in COMPONENTS}
     facts = tuple(_facts(name, files, threads) for name, files in by_component.items() if files)
     comparison = None
     if base is not None:
-        found = _locate(base, get)
-        comparison = compare(_by_key(by_component.items()), found.tensors(), name=found.name, threads=threads)
+        found = locate(base, get)
+        comparison = compare(by_key(by_component.items()), found.tensors(), name=found.name, threads=threads)
     resolved = resolving.result()
-    card, notes = _card_of(root, resolved)
+    place = parse_ref(resolved.ref) if isinstance(resolved, Checkpoint) else None
+    card, notes = _card_of(root, place if isinstance(place, HubRepo) else None)
     architecture = architecture_of(root)
     if architecture.safety_checker:
         notes = (*notes, "it has a safety checker; check does not run it, for it would blank pictures")
@@ -129,13 +134,34 @@ def _inspect_model(
     )
 
 
-def _inspect_file(
-    text: str, path: Path, base: str | None, access: Access, threads: Executor, get: Get
+def _inspect_hub_file(
+    place: HubRepo, base: str | None, access: Access, progress: Progress, threads: Executor
 ) -> Inspection:
-    if path.suffix.lower() not in (".safetensors", *PICKLES):
+    from resurgence_gate.checkpoints.hub import download_tensors  # imports huggingface_hub
+
+    try:
+        found = download_tensors(place, access, progress)
+    except RefusedCheckpoint as refusal:
+        return _nothing(format_ref(place), Kind.UNKNOWN, refusals=(str(refusal),))
+    get = partial(resolve, access=access, progress=progress)
+    return _inspect_file(format_ref(found.ref), found.path, base, access, threads, get, found.ref)
+
+
+def _inspect_file(
+    text: str,
+    path: Path,
+    base: str | None,
+    access: Access,
+    threads: Executor,
+    get: Get,
+    place: HubRepo | None = None,
+) -> Inspection:
+    """A file of tensors, on this disk or of the Hub: from `place`."""
+    if not holds_tensors(path.name):
         parse_ref(text, base=base)  # says what is wrong with it
     try:
-        tensors = as_safetensors(path, hash_file(path) if path.suffix.lower() in PICKLES else "", access)
+        with called(path, text if place else path):
+            tensors = as_safetensors(path, hash_file(path) if path.suffix.lower() in PICKLES else "", access)
     except RefusedCheckpoint as refusal:
         facts = FileFacts(name=path.name, bytes=path.stat().st_size, sha256=hash_file(path), used=False)
         return _nothing(text, Kind.PICKLE, files=(facts,), refusals=(str(refusal),))
@@ -145,10 +171,10 @@ def _inspect_file(
     except UsageError as error:
         if base is not None:
             raise
-        return _describe_file(text, path, None, None, threads, notes=(str(error),), tensors=tensors)
-    located = _locate(hint, get, access.variant) if hint is not None else None
+        return _describe_file(text, path, None, None, threads, (str(error),), tensors, place)
+    located = locate(hint, get, access.variant) if hint is not None else None
     resolving = threads.submit(_resolve, ref, get)
-    return _describe_file(text, path, located, resolving, threads, tensors=tensors)
+    return _describe_file(text, path, located, resolving, threads, (), tensors, place)
 
 
 def _named_base(path: Path) -> str | None:
@@ -167,17 +193,20 @@ def _named_base(path: Path) -> str | None:
 def _describe_file(
     text: str,
     path: Path,
-    base: _Base | None,
+    base: Base | None,
     resolving: Outcome | None,
     threads: Executor,
     notes: tuple[str, ...] = (),
     tensors: Path | None = None,
+    place: HubRepo | None = None,
 ) -> Inspection:
     """A file of tensors; `resolving` is what `check` says of it, or None where it would ask for a base.
 
-    `tensors`: what was made of the file, if it is a pickle.
+    `tensors`: what was made of the file, if it is a pickle. `place`: where on the Hub it is, if it is from there.
     """
     opened, refusals = _open_all([("", tensors or path)])
+    if place is not None:
+        refusals = tuple(refusal.replace(str(path), text) for refusal in refusals)
     file = opened[0][1] if opened else None
     kind = kind_of(file.entries) if file else Kind.UNKNOWN
     facts = (_facts(_OF_A_FILE.get(kind, "file"), [file], threads),) if file else ()
@@ -193,7 +222,7 @@ def _describe_file(
     )
     metadata = dict(file.metadata) if file else {}
     notes = (*notes, *_notes_on_base(metadata, base, resolved))
-    card, card_notes = _card_in(path.parent)
+    card, card_notes = _card_of(path.parent, place)
     return Inspection(
         ref=resolved.ref if isinstance(resolved, Checkpoint) else text,
         kind=kind,
@@ -212,7 +241,7 @@ def _describe_file(
 
 
 def _compare_file(
-    file: TensorFile, kind: Kind, base: _Base, resolving: Outcome | None, threads: Executor
+    file: TensorFile, kind: Kind, base: Base, resolving: Outcome | None, threads: Executor
 ) -> tuple[Comparison | None, tuple[str, ...]]:
     if kind is Kind.LORA:
         return compare_lora(file, base.tensors(), name=base.name), ()
@@ -225,7 +254,7 @@ def _compare_file(
         ours = {o.component: [open_tensors(o.path)] for o in resolved.overlays if o.published == last}
     elif kind not in _OF_A_FILE:
         return None, ("not compared: what its tensors are is not known",)
-    return compare(_by_key(ours.items()), base.tensors(), name=base.name, threads=threads), ()
+    return compare(by_key(ours.items()), base.tensors(), name=base.name, threads=threads), ()
 
 
 def _kind_beside(kind: Kind, comparison: Comparison | None) -> Kind:
@@ -237,7 +266,7 @@ def _kind_beside(kind: Kind, comparison: Comparison | None) -> Kind:
 
 
 def _notes_on_base(
-    metadata: Mapping[str, str], base: _Base | None, resolved: Checkpoint | RefusedCheckpoint | None
+    metadata: Mapping[str, str], base: Base | None, resolved: Checkpoint | RefusedCheckpoint | None
 ) -> tuple[str, ...]:
     named, digest = metadata.get("base"), metadata.get("base_digest")
     if base is None:
@@ -262,40 +291,6 @@ def _root(ref: CheckpointRef, resolving: Outcome) -> Path | None:
     return resolved.root if isinstance(resolved, Checkpoint) else None
 
 
-def _locate(text: str, get: Get, variant: str | None = None) -> _Base:
-    """The base `text` on this disk, as `get` gets it: with its weights of `variant`. A folder is not hashed."""
-    ref = parse_ref(text)
-    match ref:
-        case Folder():
-            if not (ref.path / "model_index.json").is_file():
-                raise UsageError(f"--base {text}: not a diffusers pipeline (no model_index.json)")
-            return _Base(name=text, root=ref.path, variant=variant)
-        case Pocket() if ref.name in pocket.pocket_names():
-            folder = pocket.pocket_folder()
-            overlay = None if ref.name == pocket.BASE else folder / f"{ref.name}.safetensors"
-            return _Base(name=text, root=folder / pocket.BASE, overlay=overlay)
-    try:
-        checkpoint = get(ref)
-    except RefusedCheckpoint as refusal:
-        raise UsageError(f"--base {text} would itself be refused: {refusal}") from refusal
-    return _Base(name=checkpoint.ref, root=checkpoint.root, variant=variant)
-
-
-def _weight_files(root: Path, component: str, variant: str | None) -> list[Path]:
-    present = [f"{component}/{file.name}" for file in (root / component).glob("*") if file.is_file()]
-    found = weight_files(component, present, taken(component, present, variant))
-    names = [found.whole] if found.whole in present else sorted(found.shards)
-    return [root / name for name in names if lies_inside(root, name)]
-
-
-def _weights(root: Path, component: str, variant: str | None) -> list[TensorFile]:
-    """The files of a component of a base; a base that lies is no base."""
-    try:
-        return [open_tensors(file) for file in _weight_files(root, component, variant)]
-    except RefusedCheckpoint as refusal:
-        raise UsageError(f"the base would itself be refused: {refusal}") from refusal
-
-
 def _open_all(files: Iterable[tuple[str, Path]]) -> tuple[list[tuple[str, TensorFile]], tuple[str, ...]]:
     """(owner, file) of those that can be read, and why the others are refused."""
     opened, refusals = [], []
@@ -305,16 +300,6 @@ def _open_all(files: Iterable[tuple[str, Path]]) -> tuple[list[tuple[str, Tensor
         except RefusedCheckpoint as refusal:
             refusals.append(str(refusal))
     return opened, tuple(refusals)
-
-
-def _by_key(components: Iterable[tuple[str, Iterable[TensorFile]]]) -> dict[Key, Stored]:
-    return {
-        (component, plain_name(component, name)): Stored(file=file, name=name)
-        for component, files in components
-        for file in files
-        for name in file.entries
-        if not name.endswith("position_ids")  # a buffer that only older text encoders saved
-    }
 
 
 def _facts(component: str, files: list[TensorFile], threads: Executor) -> TensorFacts:
@@ -349,14 +334,13 @@ def _files(root: Path, resolved: Checkpoint | RefusedCheckpoint, threads: Execut
     )
 
 
-def _card_of(root: Path, resolved: Checkpoint | RefusedCheckpoint) -> tuple[Card | None, tuple[str, ...]]:
-    """The card in the folder; of a model on the Hub it is fetched, as no pipeline reads it."""
-    ref = parse_ref(resolved.ref) if isinstance(resolved, Checkpoint) else None
-    if isinstance(ref, HubRepo):
+def _card_of(root: Path, place: HubRepo | None) -> tuple[Card | None, tuple[str, ...]]:
+    """The card in the folder; of what is from a `place` on the Hub it is fetched, as no check reads it."""
+    if place is not None:
         from resurgence_gate.checkpoints.hub import download_files
 
         try:
-            for file in download_files(ref, lambda names: [name for name in names if name == "README.md"]):
+            for file in download_files(place, lambda names: [name for name in names if name == "README.md"]):
                 root = file.parent
         except GateError as error:
             return None, (f"the model card could not be fetched: {error}",)

@@ -24,7 +24,7 @@ from resurgence_gate.checkpoints.inspect import PARTS, inspect_tensors, match_te
 from resurgence_gate.checkpoints.kinds import Kind, compvis_names, kind_of
 from resurgence_gate.checkpoints.lora import beside
 from resurgence_gate.checkpoints.merged import merged
-from resurgence_gate.checkpoints.pickled import unpickled
+from resurgence_gate.checkpoints.pickled import refuse_pickle, unpickled
 from resurgence_gate.checkpoints.ref import PICKLES
 from resurgence_gate.checkpoints.renamed import renamed
 from resurgence_gate.errors import RefusedCheckpoint
@@ -76,11 +76,7 @@ def as_safetensors(file: Path, sha256: str, access: Access) -> Path:
     """
     if file.suffix.lower() not in PICKLES:
         return file
-    if not access.allow_pickle:
-        raise RefusedCheckpoint(
-            f"{file}: {file.suffix} files are pickles, which run code when loaded; ask for .safetensors, or give "
-            "--allow-pickle, which scans it and reads it as weights only"
-        )
+    refuse_pickle(file.name, access, where=str(file))
     return unpickled(file, sha256, default_store(access.converted))
 
 
@@ -89,12 +85,12 @@ def _parts(
 ) -> Mapping[str, Path]:
     """{component: tensors in its own names}; all of `file` is in them."""
     plain = as_safetensors(file, published[0].sha256, access)
-    with _called(plain, file):
+    with called(plain, file):
         return _by_kind(base, plain, published, default_store(access.converted))
 
 
 @contextmanager
-def _called(made: Path, file: Path) -> Iterator[None]:
+def called(made: Path, file: Path | str) -> Iterator[None]:
     """A refusal is told of the file that was given, not of what was made of it."""
     try:
         yield
@@ -147,7 +143,7 @@ def _encoder_of(file: Path, base: Checkpoint) -> str:
 
 
 def _note(base: Checkpoint, file: Path, component: str, path: Path) -> str:
-    with _called(path, file):
+    with called(path, file):
         found, part = inspect_tensors(path, base, component), PARTS[component]
     over = "all" if not found.partial else f"{found.matched} of the {found.total}"
     differ = (

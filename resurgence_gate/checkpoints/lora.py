@@ -35,6 +35,7 @@ _PAIRS = (
     (re.compile(r"(.+)\.lora\.(down|up)\.weight"), "down"),
     (re.compile(r"(.+\.to_(?:q|k|v|out))_lora\.(down|up)\.weight"), "down"),
 )
+CONFIG = "adapter_config.json"
 _PEFT, _METADATA = "base_model.model.", "lora_adapter_metadata"
 _PREFIXES = {  # of a module's name: its component
     "lora_unet_": "unet",
@@ -206,13 +207,14 @@ def _said_scale(said: Mapping[str, Any], module: str, rank: int) -> float:
 
 
 def beside(file: Path) -> tuple[Path, ...]:
-    """The file beside `file` that is read with it: peft's configuration of a LoRA."""
-    config = file.with_name("adapter_config.json")
-    if file.suffix.lower() in PICKLES:
-        return ()
-    if not config.is_file() or not any(name.startswith(_PEFT) for name in read_header(file)):
-        return ()
-    return (config,)
+    """The file beside `file` that is read with it, if it is there: peft's configuration of a LoRA."""
+    config = file.with_name(CONFIG)
+    return (config,) if config.is_file() and wants_config(file) else ()
+
+
+def wants_config(file: Path) -> bool:
+    """Are the tensors of `file` named as peft names those whose strength is in a file beside them?"""
+    return file.suffix.lower() not in PICKLES and any(name.startswith(_PEFT) for name in read_header(file))
 
 
 def _strengths(file: TensorFile) -> Mapping[str, Any] | None:

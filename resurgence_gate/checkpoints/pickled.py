@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resurgence_gate.checkpoints.digest import hash_file
+from resurgence_gate.checkpoints.ref import PICKLES
 from resurgence_gate.checkpoints.safetensors_header import MOST_TENSORS
 from resurgence_gate.checkpoints.write import write_tensors
 from resurgence_gate.errors import GateError, RefusedCheckpoint, ResourceError
 from resurgence_gate.store import Store, content_key
+from resurgence_gate.vocabulary import Access
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +52,16 @@ _INSTRUCTIONS = frozenset(
     }
 )  # fmt: skip
 _WRAPPERS = ("state_dict", "model_state_dict")  # hold the weights, beside how the training stood
+
+
+def refuse_pickle(name: str, access: Access, *, where: str) -> None:
+    """Raise RefusedCheckpoint if a file called `name` is a pickle, and none is allowed."""
+    suffix = Path(name).suffix
+    if suffix.lower() in PICKLES and not access.allow_pickle:
+        raise RefusedCheckpoint(
+            f"{where}: {suffix} files are pickles, which run code when loaded; ask for .safetensors, or give "
+            "--allow-pickle, which scans it and reads it as weights only"
+        )
 
 
 def unpickled(file: Path, sha256: str, store: Store) -> Path:

@@ -1,7 +1,7 @@
 """What the user typed, as a reference: `pocket:esd`, `org/model@revision`, a folder, a file of tensors over a base.
 
-On the Hub a name may go on into the repository: `org/model/folder@revision`. None leads out of it: no part of such a
-name begins with a dot.
+On the Hub a name may go on into the repository: `org/model/folder@revision`, `org/model/file.safetensors` over a base.
+None leads out of it: no part of such a name begins with a dot.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import assert_never
 
 from resurgence_gate.checkpoints.pocket import pocket_names
 from resurgence_gate.errors import UsageError
-from resurgence_gate.vocabulary import CheckpointRef, Folder, HubRepo, Pocket, TensorsOn
+from resurgence_gate.vocabulary import CheckpointRef, Folder, HubRepo, HubTensorsOn, Pocket, TensorsOn
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+TENSORS = (".safetensors", *PICKLES)
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _PART = r"[^\W.][^/\\:@]*(?<! )"  # of a path in a repository
@@ -30,8 +31,8 @@ def parse_ref(text: str, *, base: str | None = None) -> CheckpointRef:
 
     Raises UsageError with what to type instead.
     """
-    ref = _tensor_file(text, base) or _whole_model(text)
-    if base is not None and not isinstance(ref, TensorsOn):
+    ref = _tensor_file(text, base) or _hub_tensors(text, base) or _whole_model(text)
+    if base is not None and not isinstance(ref, TensorsOn | HubTensorsOn):
         raise UsageError(f"{text} is a whole model; --base goes with a file of tensors (.safetensors) only")
     return ref
 
@@ -56,8 +57,26 @@ def format_ref(ref: CheckpointRef) -> str:
             return f"pocket:{ref.name}"
         case TensorsOn():
             return f"{ref.path} --base {format_ref(ref.base)}"
+        case HubTensorsOn():
+            return f"{format_ref(ref.place)} --base {format_ref(ref.base)}"
         case _:
             assert_never(ref)
+
+
+def parse_hub_file(text: str) -> HubRepo | None:
+    """Where on the Hub the file of tensors is that `text` names; None if it names no such file, or one of this disk."""
+    hub = None if isfile(local_path(text)) else _on_hub(text)  # noqa: PTH113
+    return _place(hub) if hub and holds_tensors(hub["inside"] or "") else None
+
+
+def holds_tensors(name: str) -> bool:
+    """Is this a name of a file of tensors?"""
+    return name.lower().endswith(TENSORS)
+
+
+def nameable(name: str) -> bool:
+    """Can a reference name this file of a repository?"""
+    return _on_hub(f"org/model/{name}") is not None
 
 
 def local_path(text: str) -> Path:
@@ -72,15 +91,31 @@ def _tensor_file(text: str, base: str | None) -> TensorsOn | None:
     path = local_path(text)
     if not isfile(path):  # noqa: PTH113
         return None
-    if path.suffix.lower() not in (".safetensors", *PICKLES):
+    if not holds_tensors(path.name):
         raise UsageError(f"{text}: neither a diffusers folder nor a .safetensors file of tensors")
+    return TensorsOn(path=path.absolute(), base=_base(text, base))
+
+
+def _hub_tensors(text: str, base: str | None) -> HubTensorsOn | None:
+    """A file on the Hub, or where there may be one: `org/model` with a base."""
+    if isdir(local_path(text)):  # noqa: PTH112
+        return None
+    place = parse_hub_file(text)
+    if place is None and base is not None:
+        hub = _on_hub(text)
+        place = _place(hub) if hub and not holds_tensors(hub["repo"]) else None
+    return None if place is None else HubTensorsOn(place=place, base=_base(text, base))
+
+
+def _base(text: str, base: str | None) -> CheckpointRef:
+    """The whole model that the tensors of `text` belong to."""
     if base is None:
         raise UsageError(f"{text} holds tensors only: name their model, with --base org/model or a folder")
-    if isfile(local_path(base)):  # noqa: PTH113
+    if isfile(local_path(base)) or parse_hub_file(base):  # noqa: PTH113
         raise UsageError(
             f"--base {base}: the base must be a whole model (org/model, a folder or pocket:name)"
         )
-    return TensorsOn(path=path.absolute(), base=_whole_model(base))
+    return _whole_model(base)
 
 
 def _whole_model(text: str) -> CheckpointRef:
@@ -93,8 +128,8 @@ def _whole_model(text: str) -> CheckpointRef:
     if text.strip() and isdir(path):  # noqa: PTH112
         return Folder(path=path.absolute())
     hub = _on_hub(text)
-    if hub and not text.endswith((".safetensors", *PICKLES)):
-        return HubRepo(repo=hub["repo"], revision=hub["revision"], folder=hub["inside"] or "")
+    if hub and not holds_tensors(hub["inside"] or hub["repo"]):
+        return _place(hub)
     raise UsageError(_not_understood(text))
 
 
@@ -106,11 +141,15 @@ def _on_hub(text: str) -> re.Match[str] | None:
     return None if hub["inside"] and isdir(local_path(hub["repo"])) else hub  # noqa: PTH112
 
 
+def _place(hub: re.Match[str]) -> HubRepo:
+    return HubRepo(repo=hub["repo"], revision=hub["revision"], folder=hub["inside"] or "")
+
+
 def _not_understood(text: str) -> str:
     if not text.strip():
         return "the reference is empty: give org/model, a folder, a .safetensors file or pocket:name"
-    if text.endswith((".safetensors", *PICKLES)):
-        return f"{text}: file not found"
+    if holds_tensors(text):
+        return f"{text}: file not found (one on the Hub is written org/model/file.safetensors[@revision])"
     stem = re.sub(r"^[A-Za-z]*:", "", text)
     names = pocket_names()
     for near in difflib.get_close_matches(stem, names, n=1, cutoff=0.75):

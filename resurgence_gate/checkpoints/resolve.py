@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from resurgence_gate.checkpoints import pocket
 from resurgence_gate.checkpoints.digest import digest_of, hash_file
-from resurgence_gate.checkpoints.laid_over import lay_over, lay_unet_over
+from resurgence_gate.checkpoints.laid_over import called, lay_over, lay_unet_over
 from resurgence_gate.checkpoints.layout import (
     blanks_empty_prompt,
     check_shards,
@@ -24,7 +24,16 @@ from resurgence_gate.checkpoints.variants import told_of
 from resurgence_gate.checkpoints.weights import check_weights
 from resurgence_gate.errors import RefusedCheckpoint, UsageError
 from resurgence_gate.execution.interface import Progress, SilentProgress
-from resurgence_gate.vocabulary import Access, Checkpoint, CheckpointRef, Folder, HubRepo, Pocket, TensorsOn
+from resurgence_gate.vocabulary import (
+    Access,
+    Checkpoint,
+    CheckpointRef,
+    Folder,
+    HubRepo,
+    HubTensorsOn,
+    Pocket,
+    TensorsOn,
+)
 
 if TYPE_CHECKING:
     from resurgence_gate.checkpoints.hub import Snapshot
@@ -53,6 +62,8 @@ def resolve(
             if not ref.path.is_file():
                 raise UsageError(f"{format_ref(ref)}: file not found: {ref.path}")
             return lay_over(resolve(ref.base, access, progress), ref.path, format_ref(ref), access)
+        case HubTensorsOn():
+            return _hub_tensors(ref, access, progress)
         case _:
             assert_never(ref)
 
@@ -78,6 +89,19 @@ def _folder(root: Path, ref: str, access: Access, snapshot: Snapshot | None = No
     files = tuple((name, hub[name] if hub else hash_file(root / name)) for name in names)
     notes = (*told_of(access.variant, names), *not_run(root, where=ref))
     return Checkpoint(ref=ref, digest=digest_of(files), root=root, files=files, notes=notes)
+
+
+def _hub_tensors(ref: HubTensorsOn, access: Access, progress: Progress) -> Checkpoint:
+    from resurgence_gate.checkpoints.hub import download_tensors  # imports huggingface_hub
+
+    tensors = download_tensors(ref.place, access, progress)  # before the base, which is larger
+    base = resolve(ref.base, access, progress)
+    name = format_ref(tensors.ref)
+    with called(tensors.path, name):
+        checkpoint = lay_over(base, tensors.path, f"{name} --base {base.ref}", access)
+    if checkpoint.overlays[-1].published != tensors.files:
+        raise RefusedCheckpoint(f"{name}: its content changed while it was read; find out who writes there")
+    return checkpoint
 
 
 def _names(root: Path) -> Iterator[str]:

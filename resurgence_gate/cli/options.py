@@ -34,7 +34,7 @@ Ref = Annotated[
     str,
     typer.Argument(
         metavar="REF",
-        help="org/model[/folder][@revision], a diffusers folder, a .safetensors of tensors, or pocket:name.",
+        help="org/model[/path][@revision], a diffusers folder, a .safetensors of tensors, or pocket:name.",
         show_default=False,
     ),
 ]

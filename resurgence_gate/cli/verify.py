@@ -41,7 +41,7 @@ def verify(
         str,
         typer.Option(
             metavar="REF",
-            help="The model that is to be released: a folder, org/model[/folder][@revision], or a file of tensors.",
+            help="The model that is to be released: a folder, org/model[/path][@revision], or a file of tensors.",
             show_default=False,
         ),
     ],

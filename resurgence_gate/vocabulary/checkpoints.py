@@ -8,11 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class HubRepo:
-    """`org/model`, optionally `org/model@revision`, or a folder in it: `org/model/folder@revision`."""
+    """`org/model`, optionally `org/model@revision`, or a place in it: `org/model/folder@revision`."""
 
     repo: str
     revision: str | None = None
-    folder: str = ""  # of the pipeline in the repository: "" or "checkpoints/esd"
+    folder: str = ""  # of the pipeline in the repository: "" or "checkpoints/esd"; of tensors also their file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,15 @@ class TensorsOn:
     base: CheckpointRef
 
 
-CheckpointRef = HubRepo | Folder | Pocket | TensorsOn
+@dataclass(frozen=True, kw_only=True)
+class HubTensorsOn:
+    """Such a file on the Hub: `org/model/file.safetensors@revision`, or the one in `org/model` or a folder of it."""
+
+    place: HubRepo
+    base: CheckpointRef
+
+
+CheckpointRef = HubRepo | Folder | Pocket | TensorsOn | HubTensorsOn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import pytest
 
 from resurgence_gate.checkpoints import format_ref, parse_ref
 from resurgence_gate.errors import UsageError
-from resurgence_gate.vocabulary import Folder, HubRepo, Pocket, TensorsOn
+from resurgence_gate.vocabulary import Folder, HubRepo, HubTensorsOn, Pocket, TensorsOn
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +38,22 @@ def somewhere(embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_names(text: str, ref: object) -> None:
     assert parse_ref(text) == ref
     assert format_ref(parse_ref(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("org/model/unet.safetensors", HubRepo(repo="org/model", folder="unet.safetensors")),
+        ("org/model/a b/x.PT@v1", HubRepo(repo="org/model", folder="a b/x.PT", revision="v1")),
+        ("org/model@x.bin", HubRepo(repo="org/model", revision="x.bin")),
+        ("org/model/a@main", HubRepo(repo="org/model", folder="a", revision="main")),
+        ("org/model", HubRepo(repo="org/model")),
+    ],
+)
+def test_tensors_on_the_hub(text: str, place: HubRepo) -> None:
+    ref = parse_ref(text, base="pocket:base")
+    assert ref == HubTensorsOn(place=place, base=Pocket(name="base"))
+    assert format_ref(ref) == f"{text} --base pocket:base"
 
 
 def test_a_folder_wins_over_a_name_on_the_hub(somewhere: Path) -> None:
@@ -72,6 +88,12 @@ def test_a_unet_file_goes_over_its_base(somewhere: Path) -> None:
         ("unet.safetensors", "x" * 300, "no such folder"),
         ("org/model@", None, "folder not found"),
         ("models/unet.safetensors", None, "file not found"),
+        ("models/unet.safetensors", "pocket:base", "file not found"),
+        ("org/model/unet.safetensors", None, "with --base"),
+        ("org/model/unet.safetensors@v1", None, "with --base"),
+        ("org/model/unet.safetensors", "org/model/vae.safetensors", "the base must be a whole model"),
+        ("org/model/../unet.safetensors", "pocket:base", "file not found"),
+        ("org/model/unet.safetensors --base x", "pocket:base", "folder not found"),
         ("pocket:", None, "is named pocket:name"),
         ("pocket:../../etc", None, "is named pocket:name"),
         ("unet.safetensors", None, "with --base"),

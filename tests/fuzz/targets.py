@@ -134,9 +134,9 @@ def recipe() -> Target:
 
 
 def reference(place: Path) -> Target:
-    """What a reference of the Hub is written as, it is read as."""
+    """What a reference is written as, it is read as, and one of the Hub leads nowhere else."""
     from resurgence_gate.checkpoints.ref import format_ref, parse_ref
-    from resurgence_gate.vocabulary import HubRepo
+    from resurgence_gate.vocabulary import HubRepo, HubTensorsOn, TensorsOn
 
     folder = place / "reference"
     folder.mkdir()
@@ -146,6 +146,7 @@ def reference(place: Path) -> Target:
         (
             "pocket:", "base", "org", "/", "model", "@", "main", "..", ".", "~", "~root", "~nobody-of-this-name/x",
             ":", str(folder), "a.safetensors", "b.pt", "c.txt", ".safetensors", ".ckpt", "\\", "%2e", "x" * 300,
+            "org/model", "org/model/", "a/b.safetensors", "/c.pt", "@v1", " --base ", ".git",
             *TEXTS,
         )
     )  # fmt: skip
@@ -153,8 +154,16 @@ def reference(place: Path) -> Target:
 
     def check(given: tuple[str, str | None]) -> None:
         ref = parse_ref(given[0], base=given[1])
-        if isinstance(ref, HubRepo):
-            assert parse_ref(format_ref(ref)) == ref
+        match ref:
+            case HubRepo():
+                assert parse_ref(format_ref(ref)) == ref
+            case HubTensorsOn():
+                assert parse_ref(format_ref(ref.place), base=format_ref(ref.base)) == ref
+            case TensorsOn():
+                assert parse_ref(str(ref.path), base=format_ref(ref.base)) == ref
+        if isinstance(place := getattr(ref, "place", ref), HubRepo):
+            assert not {"", ".", "..", ".git"} & set(place.folder.split("/")) or not place.folder
+            assert "\\" not in place.folder
 
     return Target(name="reference", inputs=st.tuples(text, st.none() | text), check=check)
 

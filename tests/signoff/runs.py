@@ -44,10 +44,17 @@ def assay_of(verdict: Verdict, policy: Policy) -> Assay:
     return good_assay(policy, after=dict.fromkeys(RESURGED[verdict], (P,) * policy.erased.pictures))
 
 
-def report_of(assay: Assay, suspect: str, *, created: str = CREATED, access: Access = Access()) -> GateReport:
+def report_of(
+    assay: Assay,
+    suspect: str,
+    *,
+    base: str | None = None,
+    created: str = CREATED,
+    access: Access = Access(),
+) -> GateReport:
     """The report that a check would write, had the models shown what `assay` says."""
     policy, ledger = assay.policy, assay.ledger()
-    model = model_used(resolve(parse_ref(suspect), access))
+    model = model_used(resolve(parse_ref(suspect, base=base), access))
     reference = model_used(resolve(parse_ref(policy.reference)))
     looks = {arm: observe(arm, seen) for arm, seen in assay.seen.items()}
     return GateReport(
