@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 from resurgence_gate.cli.check import note_failure
 from resurgence_gate.cli.options import (
     LIMIT,
+    AllowPickle,
     Base,
     MaxDownload,
     PolicyName,
@@ -40,6 +42,7 @@ def fetch(
     policy: PolicyName,
     base: Base = None,
     variant: Variant = None,
+    allow_pickle: AllowPickle = False,
     store: StoreFolder = None,
     max_download: MaxDownload = LIMIT,
     out: Annotated[
@@ -61,7 +64,7 @@ def fetch(
     """
     asked = parse_renderings(report)
     try:
-        access = make_access(offline=False, max_download=max_download, variant=variant)
+        access = make_access(False, max_download, allow_pickle=allow_pickle, variant=variant)
         _fetch(ref, policy, base, store, access)
     except BaseException as error:
         if out is not None:
@@ -80,6 +83,9 @@ def _fetch(ref: str, policy: str, base: str | None, store: Path | None, access: 
 
     place = default_store(store)
     place.require_writable()
+    access = replace(
+        access, converted=place.root
+    )  # where a check looks for what was made of a file of tensors
     for got in gather(loaded, suspect, place, access, RichProgress()):
         sha256 = f"  sha256 {got.sha256}" if got.sha256 else ""
         typer.echo(f"{got.what:<21} {got.name}{sha256}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resurgence_gate.cli.options import PolicyName
+from resurgence_gate.cli.options import AllowPickle, PolicyName
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -56,6 +56,7 @@ def verify(
             metavar="NAME", help="The variant of the model's weights that was tested.", show_default=False
         ),
     ] = None,
+    allow_pickle: AllowPickle = False,
     key: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The public key of who must have signed: PEM.", show_default=False),
@@ -124,7 +125,7 @@ def verify(
     who = _who(key, identity, issuer)
     if who is None and trusted_root is not None:
         raise UsageError("--trusted-root goes with --identity and --issuer")
-    access = Access(offline=offline, variant=parse_variant(variant))
+    access = Access(offline=offline, variant=parse_variant(variant), allow_pickle=allow_pickle)
     trusted = read_public_key(key) if key is not None else None
     loaded, ref = load_policy(policy), parse_ref(model, base=base)
     now = datetime.now(UTC)

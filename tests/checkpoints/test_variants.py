@@ -13,20 +13,27 @@ import huggingface_hub.constants
 import pytest
 import torch
 from fakes.assay import tiny_bench, tiny_policy
-from fakes.hub import FakeHub, connect
+from fakes.hub import FakeHub, Trouble, connect
 from fakes.variants import add_variant, plain_of, variant_of
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from resurgence_gate.checkpoints import parse_ref, resolve
+from resurgence_gate.checkpoints.hub import patience
 from resurgence_gate.checkpoints.inspection import inspect_checkpoint
 from resurgence_gate.checkpoints.laid_out import laid_out
 from resurgence_gate.checkpoints.pipeline import load_model
 from resurgence_gate.checkpoints.pipeline_folder import write_pipeline
-from resurgence_gate.checkpoints.variants import taken, weight_files, without_variant
+from resurgence_gate.checkpoints.variants import (
+    require_variant,
+    taken,
+    variants_of,
+    weight_files,
+    without_variant,
+)
 from resurgence_gate.cli import run
-from resurgence_gate.errors import GateError, RefusedCheckpoint, UsageError
+from resurgence_gate.errors import GateError, HubError, RefusedCheckpoint, UsageError
 from resurgence_gate.gate import run_check
 from resurgence_gate.testing import tiny_sdxl_folder
 from resurgence_gate.vocabulary import Access, Checkpoint, Folder
@@ -50,6 +57,12 @@ def hub(both: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     with FakeHub(repos={"org/model": {"main": both}}).serve() as fake:
         connect(fake, monkeypatch, tmp_path / "cache")
         yield fake
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits."""
+    monkeypatch.setattr(patience, "sleep", lambda seconds: None)
 
 
 def weights(checkpoint: Checkpoint) -> list[str]:
@@ -323,3 +336,29 @@ def test_inspect_says_what_a_variant_changes_of_the_plain_weights(hub: FakeHub) 
     }
     assert found.comparison is not None
     assert inspect_checkpoint("org/model").digest != found.digest
+
+
+def test_a_variant_that_lies_on_the_hub_is_not_kept(hub: FakeHub, tmp_path: Path) -> None:
+    for trouble in (
+        Trouble(
+            path="fp16.safetensors",
+            content=lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+            times=None,
+        ),
+        Trouble(path="^/api/models/", listed={"size": 7}),
+    ):
+        hub.troubles = [trouble]
+        assert isinstance(failure("org/model", "fp16"), HubError)
+    assert not list(tmp_path.rglob("snapshots/*/*/*.fp16.safetensors"))
+
+
+def test_a_listing_cannot_name_a_variant_that_leads_elsewhere(hub: FakeHub) -> None:
+    for name in (
+        "unet/diffusion_pytorch_model.../../x.safetensors",
+        "unet/diffusion_pytorch_model.a/b.safetensors",
+    ):
+        assert variants_of("unet", [name]) == ()
+    many = [variant_of("unet", f"v{i}") for i in range(99)]
+    with pytest.raises(UsageError) as raised:
+        require_variant("fp16", ["unet"], many, "here")
+    assert len(str(raised.value)) < 200

@@ -72,6 +72,7 @@ def targets(place: Path) -> tuple[Target, ...]:
         policy_bytes(place),
         recipe(),
         reference(place),
+        listing(tiny),
         model_index(tiny, place),
         configurations(tiny, place),
         tokenizer_files(tiny, place),
@@ -166,6 +167,48 @@ def reference(place: Path) -> Target:
             assert "\\" not in place.folder
 
     return Target(name="reference", inputs=st.tuples(text, st.none() | text), check=check)
+
+
+def listing(tiny: Path) -> Target:
+    """Of a repository files are taken that are in it, of each part in one variant; its tensors can be given by name."""
+    from resurgence_gate.checkpoints.hub.offers import tensors_among, why_no_pipeline
+    from resurgence_gate.checkpoints.layout import pipeline_files, read_model_index
+    from resurgence_gate.checkpoints.ref import parse_ref
+    from resurgence_gate.checkpoints.variants import parse_variant, without_variant
+    from resurgence_gate.vocabulary import HubRepo, HubTensorsOn
+
+    components = read_model_index(tiny, where="fuzz")
+    whole = sorted(file.relative_to(tiny).as_posix() for file in tiny.rglob("*") if file.is_file())
+    ends = (".safetensors", ".fp16.safetensors", ".fp16-00001-of-00002.safetensors", "-00001-of-00002.safetensors",
+            ".safetensors.index.json", ".safetensors.index.fp16.json", "-00001-of-00002.fp16.safetensors", ".fp16.bin",
+            "/../x.safetensors", ".safetensors.safetensors", "\\.safetensors")  # fmt: skip
+    stems = (
+        "unet/diffusion_pytorch_model",
+        "vae/diffusion_pytorch_model",
+        "text_encoder/model",
+        "x",
+        "../x",
+        "",
+    )
+    made = st.tuples(st.sampled_from(stems), st.sampled_from(ends) | st.text(max_size=4)).map("".join)
+    names = st.tuples(st.sets(st.sampled_from(whole), max_size=3), st.lists(made, max_size=8)).map(
+        lambda drawn: [*(name for name in whole if name not in drawn[0]), *drawn[1]]
+    )
+    variants = st.none() | st.sampled_from(("fp16", "safetensors", "index", "", "../x")) | st.text(max_size=4)
+
+    def check(given: tuple[list[str], str | None]) -> None:
+        names, variant = given
+        assert why_no_pipeline(HubRepo(repo="org/model"), names)
+        for name in tensors_among(names):
+            ref = parse_ref(f"org/model/{name}", base="org/base")
+            assert isinstance(ref, HubTensorsOn)
+            assert ref.place.folder == name
+        taken = pipeline_files(names, components, where="fuzz", variant=parse_variant(variant))
+        assert set(taken) <= set(names)
+        plain = [without_variant(name) for name in taken]
+        assert len(set(plain)) == len(plain)
+
+    return Target(name="listing", inputs=st.tuples(names, variants), check=check)
 
 
 def model_index(tiny: Path, place: Path) -> Target:

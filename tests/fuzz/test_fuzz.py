@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from resurgence_gate.errors import UsageError
 
 NAMES = (
-    "policy", "policy file", "recipe", "reference", "model index", "configurations", "tokenizer", "sizes", "header",
-    "shard index", "state dict", "inspect", "card", "report",
+    "policy", "policy file", "recipe", "reference", "listing", "model index", "configurations", "tokenizer", "sizes",
+    "header", "shard index", "state dict", "inspect", "card", "report",
 )  # fmt: skip
 
 
