@@ -128,9 +128,11 @@ def attest(
 
 
 def _said(statement: Statement) -> str:
+    from resurgence_gate.visible import one_line
+
     approval = statement.said.approval
     approved = "" if approval is None else f", approved by {approval.approver}"
-    return (
+    return one_line(
         f"{statement.predicate.result} ({statement.said.verdict}): {len(statement.subject)} files of "
         f"{statement.said.model.name} under policy {statement.policy.annotations.get('policy')}{approved}"
     )

@@ -78,11 +78,11 @@ def _write(calibration: Calibration, out: Path) -> str:
     """Write the files; what to tell the user."""
     from resurgence_gate.report import write_atomically
     from resurgence_gate.report.calibration import calibration_json, calibration_markdown, conclusion
+    from resurgence_gate.visible import one_line
 
     texts = dict(zip(FILES, (calibration_json(calibration), calibration_markdown(calibration)), strict=True))
     for name, text in texts.items():
         write_atomically(out / name, text.encode())
-    told = [f"{f.rule} {f.name}, {f.judgement}: {f.statement}" for f in calibration.findings]
-    return "\n".join(
-        [*told, "", conclusion(calibration), f"Written: {', '.join(str(out / n) for n in FILES)}"]
-    )
+    told = [one_line(f"{f.rule} {f.name}, {f.judgement}: {f.statement}") for f in calibration.findings]
+    written = f"Written: {', '.join(str(out / n) for n in FILES)}"
+    return "\n".join([*told, "", one_line(conclusion(calibration)), written])

@@ -186,22 +186,24 @@ def _print_json(records: list[dict[str, Any]]) -> None:
 def _print_looks(records: list[dict[str, Any]]) -> None:
     from rich.text import Text
 
+    from resurgence_gate.report.terminal import plain
+
     console = _console()
-    console.print(Text(_asked(records)))
+    console.print(plain(_asked(records)))
     style = {"present": "bold", "absent": "", "undetermined": "yellow"}
     why = [record["reason"] for record in records if record["reason"]]
     table = _table("picture", "outcome", "score", "what is seen", *(["why"] if why else []))
     for record in records:
         cells = [
-            Text(record["picture"]),
+            plain(record["picture"]),
             Text(record["outcome"], style=style[record["outcome"]]),
             Text("-" if record["score"] is None else f"{record['score']:.3f}"),
-            Text(record["seen"] or "-"),
+            plain(record["seen"] or "-"),
         ]
-        table.add_row(*cells, *([Text(record["reason"] or "")] if why else []))
+        table.add_row(*cells, *([plain(record["reason"] or "")] if why else []))
     console.print(table)
     for line in _meaning([record["outcome"] for record in records]):
-        console.print(Text(line))
+        console.print(plain(line))
 
 
 def _asked(records: list[dict[str, Any]]) -> str:

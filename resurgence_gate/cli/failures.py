@@ -11,6 +11,7 @@ import typer
 
 from resurgence_gate.errors import GateError
 from resurgence_gate.execution.memory import out_of_memory
+from resurgence_gate.visible import visible
 
 RESUME = "interrupted; the same command resumes"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -59,11 +60,6 @@ def explain(error: BaseException) -> tuple[int, str]:
                 INTERNAL,
                 f"error: {type(error).__name__}: {error}\nThis is a bug; --debug shows where it happened.",
             )
-
-
-def visible(text: str) -> str:
-    """`text` as a terminal or a CI log may have it: what a stranger named steers neither."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def _is(name: str, error: BaseException) -> bool:

@@ -116,10 +116,10 @@ def verify(
     from resurgence_gate.cli.verdicts import EXIT_CODES
     from resurgence_gate.errors import AttestationRefused, UsageError
     from resurgence_gate.policy.load import load_policy
-    from resurgence_gate.report.plain import one_line
     from resurgence_gate.signoff.keyless import read_keyless
     from resurgence_gate.signoff.keys import key_id, read_public_key
     from resurgence_gate.signoff.verify import Demand, file_refusals, read_signed, refusals, report_beside
+    from resurgence_gate.visible import one_line
     from resurgence_gate.vocabulary import Access, Folder
 
     who = _who(key, identity, issuer)
@@ -171,7 +171,7 @@ def _who(key: Path | None, identity: str | None, issuer: str | None) -> Who | No
 
 
 def _said(statement: Statement, signer: str, now: datetime) -> str:
-    from resurgence_gate.report.plain import one_line
+    from resurgence_gate.visible import one_line
 
     said = statement.said
     lines = [

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from resurgence_gate.detectors.interface import Look
+from resurgence_gate.visible import one_line
 from resurgence_gate.vocabulary import Outcome, names
 
 # "No.", "Yes, it is" and "Yes it is", but not "No idea", "No-one" or "Yes/No".
@@ -107,5 +108,4 @@ def _open(reason: str) -> Look:
 
 
 def _quoted(text: str) -> str:
-    line = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
-    return f'"{line if len(line) <= _SHOWN else line[:_SHOWN] + "…"}"'
+    return f'"{one_line(text, longest=_SHOWN)}"'

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from resurgence_gate.report.levels import Level, level_of, level_of_verdict
 from resurgence_gate.report.places import Place, place_of, place_of_policy
-from resurgence_gate.report.plain import one_line
 from resurgence_gate.report.tables import by_rule, headline
+from resurgence_gate.visible import one_line
 from resurgence_gate.vocabulary import GateReport, IncompleteReport, Judgement
 
 _LONGEST = 1000  # signs; GitHub folds what is longer away

@@ -51,7 +51,7 @@ def _lines(calibration: Calibration) -> Iterator[str]:
     )
     yield from ("", "## Findings", "")
     for finding in calibration.findings:
-        yield f"- {finding.rule} {finding.name}, {judged(finding.judgement)}: {safe(finding.statement)}"
+        yield f"- {safe(f'{finding.rule} {finding.name}')}, {judged(finding.judgement)}: {safe(finding.statement)}"
     yield from ("", "## Provenance", "", row("what", ("which",)), row("---", ("---",)))
     for used in calibration.detectors:
         about = f"detector of {used.asked_about} concepts"

@@ -1,6 +1,6 @@
 """What `inspect` found, as JSON and on a terminal.
 
-Names and texts in a checkpoint are a stranger's: on the terminal, characters that are not printable are replaced.
+Names and texts in a checkpoint are a stranger's: on the terminal, characters that are not printable are written out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resurgence_gate.checkpoints.facts import Comparison, FileFacts, Group, Inspection, TensorFacts
+from resurgence_gate.report.terminal import plain
 
 SCHEMA_VERSION = 1
 _MOST_ROWS = 10
@@ -39,11 +40,11 @@ def print_inspection(found: Inspection, console: Console) -> None:
     if found.comparison:
         _print_comparison(found.comparison, console)
     for note in found.notes:
-        console.print(_plain(f"note: {note}"), soft_wrap=True)
+        console.print(plain(f"note: {note}"), soft_wrap=True)
     for refusal in found.refusals:
-        console.print(_plain(f"refused: {refusal}", "bold red"), soft_wrap=True)
+        console.print(plain(f"refused: {refusal}", "bold red"), soft_wrap=True)
     if not found.refusals:
-        console.print(_plain("nothing found for which check would refuse it", "green"))
+        console.print(plain("nothing found for which check would refuse it", "green"))
 
 
 def _summary(found: Inspection) -> list[tuple[str, str]]:
@@ -78,10 +79,10 @@ def _print_pairs(pairs: Sequence[tuple[str, str]], console: Console, title: str 
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in pairs:
-        grid.add_row(_plain(name, "dim"), _plain(value))
+        grid.add_row(plain(name, "dim"), plain(value))
     if pairs:
         if title:
-            console.print(_plain(f"\n{title}", "bold"))
+            console.print(plain(f"\n{title}", "bold"))
         console.print(grid)
 
 
@@ -89,7 +90,7 @@ def _files(files: Iterable[FileFacts]) -> Table:
     table = _table("file", "size", "sha256", "")
     for file in files:
         table.add_row(
-            _plain(file.name),
+            plain(file.name),
             _bytes(file.bytes),
             "-" if file.sha256 is None else file.sha256[:_DIGITS],
             "" if file.used else "not used",
@@ -103,7 +104,7 @@ def _tensors(facts: Iterable[TensorFacts]) -> Table:
         bad = Text(f"{len(f.not_finite)} tensors" if f.not_finite else "none")
         bad.stylize("bold red" if f.not_finite else "")
         types = ", ".join(f.dtypes) or "-"
-        table.add_row(_plain(f.component), str(f.tensors), f"{f.parameters:,}", types, bad)
+        table.add_row(plain(f.component), str(f.tensors), f"{f.parameters:,}", types, bad)
     return table
 
 
@@ -111,14 +112,14 @@ def _print_comparison(c: Comparison, console: Console) -> None:
     told = f"beside {c.base}: {c.matched} of its {c.total} tensors matched, {len(c.changed)} changed"
     told += f", {c.rounded} rounded to another precision" if c.rounded else ""
     told += f", relative norm of the change {_norm(c.relative_norm)}" if c.changed else ""
-    console.print(_plain(told, "bold"), soft_wrap=True)
+    console.print(plain(told, "bold"), soft_wrap=True)
     for title, groups in (("block", c.by_block), ("layer", c.by_layer)):
         if groups:
             console.print(_groups(title, groups))
     if c.changed:
         table = _table("most changed", "relative norm")
         for changed in c.changed[:_MOST_ROWS]:
-            table.add_row(_plain(changed.name), _norm(changed.relative_norm))
+            table.add_row(plain(changed.name), _norm(changed.relative_norm))
         console.print(table)
     shapes = [f"{w.name} {list(w.shape)}, in the base {list(w.base)}" for w in c.wrong_shape]
     _print_names("unknown to the base", c.unknown, console)
@@ -129,7 +130,7 @@ def _print_comparison(c: Comparison, console: Console) -> None:
 def _groups(title: str, groups: Iterable[Group]) -> Table:
     table = _table(title, "matched", "changed", "relative norm")
     for group in groups:
-        table.add_row(_plain(group.name), str(group.matched), str(group.changed), _norm(group.relative_norm))
+        table.add_row(plain(group.name), str(group.matched), str(group.changed), _norm(group.relative_norm))
     return table
 
 
@@ -137,7 +138,7 @@ def _print_names(title: str, names: Sequence[str], console: Console) -> None:
     if names:
         more = f", and {len(names) - _MOST_ROWS} more" if len(names) > _MOST_ROWS else ""
         told = f"{len(names)} {title}: {', '.join(names[:_MOST_ROWS])}{more}"
-        console.print(_plain(told, "yellow"), soft_wrap=True)
+        console.print(plain(told, "yellow"), soft_wrap=True)
 
 
 def _table(*headings: str) -> Table:
@@ -163,7 +164,3 @@ def _bytes(count: int) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= _METADATA else f"{text[:_METADATA]}... ({len(text)} characters)"
-
-
-def _plain(text: str, style: str = "") -> Text:
-    return Text("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text), style)

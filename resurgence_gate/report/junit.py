@@ -15,8 +15,8 @@ from xml.etree import ElementTree as ET
 
 from resurgence_gate.decision.rules import RULES, judges_checkpoint
 from resurgence_gate.report.places import place_of, subject_of
-from resurgence_gate.report.plain import one_line, printable
 from resurgence_gate.report.tables import headline
+from resurgence_gate.visible import one_line, visible
 from resurgence_gate.vocabulary import Finding, GateReport, IncompleteReport, Judgement, Verdict
 
 _TOOL = "resurgence-gate"
@@ -147,7 +147,7 @@ def _suite(
         )
         if case.what:
             what = ET.SubElement(told, case.what, type=case.kind, message=one_line(case.message))
-            what.text = printable(case.text)
+            what.text = visible(case.text)
     for stream in ("system-out", "system-err"):
         ET.SubElement(suite, stream)
     return suite

@@ -60,7 +60,7 @@ def without_verdict(report: IncompleteReport) -> Iterator[str]:
     yield ""
     for line in report.message.splitlines():
         yield f"> {safe(line)}"
-    yield from ("", f"resurgence-gate {report.tool_version}, {report.created}.")
+    yield from ("", f"resurgence-gate {safe(report.tool_version)}, {safe(report.created)}.")
 
 
 def _head(report: GateReport) -> Iterator[str]:
@@ -77,9 +77,8 @@ def decided(decision: Decision) -> str:
     if decision.verdict is Verdict.PASS:
         return "every rule holds"
     names = {finding.rule: finding.name for finding in decision.findings}
-    return "decided by " + (
-        ", ".join(f"{rule} {names.get(rule, '')}".strip() for rule in decision.decided_by) or "nothing"
-    )
+    named = (f"{rule} {names.get(rule, '')}".strip() for rule in decision.decided_by)
+    return f"decided by {safe(', '.join(named)) or 'nothing'}"
 
 
 def _rates(report: GateReport) -> Iterator[str]:
@@ -99,7 +98,7 @@ def _rates(report: GateReport) -> Iterator[str]:
 def rates_table(table: Table, level: int = 3) -> Iterator[str]:
     """Concepts by arms, under a heading of that level."""
     yield from (f"{'#' * level} {safe(table.title)}", "")
-    yield row("concept", (column.heading for column in table.columns))
+    yield row("concept", (safe(column.heading) for column in table.columns))
     yield row("---", ("---:" for _ in table.columns))
     for concept in table.concepts:
         yield row(safe(concept), (_cell(column, column.rates.get(concept)) for column in table.columns))
@@ -147,7 +146,7 @@ def _findings(report: GateReport) -> Iterator[str]:
     if not report.decision.findings:
         yield from ("None: nothing was measured.", "")
     for rule, findings in by_rule(report.decision.findings).items():
-        yield from (f"### {rule} {findings[0].name}: {judged(gravest(findings))}", "")
+        yield from (f"### {safe(f'{rule} {findings[0].name}')}: {judged(gravest(findings))}", "")
         told = [f for f in findings if f.judgement is not Judgement.HOLDS]
         held = [f for f in findings if f.judgement is Judgement.HOLDS]
         yield from (f"- {judged(f.judgement)}: {safe(f.statement)}" for f in told)
@@ -246,25 +245,24 @@ def _provenance(report: GateReport) -> Iterator[str]:
     yield from ("## Provenance", "")
     yield row("what", ("which",))
     yield row("---", ("---",))
-    yield row("suspect", (f"`{code(report.suspect.ref)}`, sha256 `{report.suspect.digest}`",))
-    yield row("reference", (f"`{code(report.reference.ref)}`, sha256 `{report.reference.digest}`",))
+    yield row("suspect", (_hashed(report.suspect.ref, report.suspect.digest),))
+    yield row("reference", (_hashed(report.reference.ref, report.reference.digest),))
     for group, used in _by_detector(report).items():
-        yield row(f"detector of {group}", (f"`{code(used.name)}`, sha256 `{used.digest}`",))
-    yield row("policy", (f"`{code(report.policy.name)}`, sha256 `{report.policy.digest}`",))
+        yield row(f"detector of {safe(group)}", (_hashed(used.name, used.digest),))
+    yield row("policy", (_hashed(report.policy.name, report.policy.digest),))
     for source in report.sources:
         name = f"{source.name}@{source.revision}" if source.revision else source.name
-        yield row(f"{source.what} from", (f"`{code(name)}`, sha256 `{source.sha256}`",))
-    yield row(
-        "made by",
-        (
-            f"resurgence-gate {made.tool_version}, {made.created}, {made.device}"
-            f"{f' ({safe(made.device_name)})' if made.device_name else ''}, {made.dtype}",
-        ),
-    )
+        yield row(f"{safe(source.what)} from", (_hashed(name, source.sha256),))
+    on = f"{made.device}{f' ({made.device_name})' if made.device_name else ''}, {made.dtype}"
+    yield row("made by", (safe(f"resurgence-gate {made.tool_version}, {made.created}, {on}"),))
     if (mark := report.judged_again) is not None:
-        yield row("judged again", (f"from the report with sha256 `{mark.report}`",))
+        yield row("judged again", (f"from the report with sha256 `{code(mark.report)}`",))
     if made.stages:
         yield row("time", (f"{sum(stage.seconds for stage in made.stages):.0f} s",))
     if made.libraries:
-        yield row("libraries", (", ".join(f"{name} {version}" for name, version in made.libraries.items()),))
+        yield row("libraries", (safe(", ".join(" ".join(pair) for pair in made.libraries.items())),))
     yield ""
+
+
+def _hashed(name: str, digest: str) -> str:
+    return f"`{code(name)}`, sha256 `{code(digest)}`"

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from resurgence_gate.report.plain import one_line
 from resurgence_gate.report.tables import point, whole_percent
+from resurgence_gate.visible import one_line
 from resurgence_gate.vocabulary import Judgement, Rate
 
 

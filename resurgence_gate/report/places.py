@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from resurgence_gate.report.plain import one_line
+from resurgence_gate.visible import one_line
 from resurgence_gate.vocabulary import Finding, PolicyUsed
 
 

@@ -14,8 +14,8 @@ from typing import Any
 from resurgence_gate.decision.rules import RULES
 from resurgence_gate.report.levels import Level, level_of
 from resurgence_gate.report.places import Place, place_at, place_of, subject_of
-from resurgence_gate.report.plain import one_line, printable
 from resurgence_gate.report.tables import headline
+from resurgence_gate.visible import one_line, visible
 from resurgence_gate.vocabulary import Finding, GateReport, IncompleteReport, Judgement, Verdict
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -35,14 +35,14 @@ def to_sarif(report: GateReport | IncompleteReport) -> str:
             )
             run["properties"] = {
                 "verdict": report.decision.verdict.value,
-                "suspect": printable(report.suspect.ref),
+                "suspect": visible(report.suspect.ref),
                 "suspectSha256": report.suspect.digest,
-                "policy": printable(report.policy.name),
+                "policy": visible(report.policy.name),
                 "policySha256": report.policy.digest,
             }
         case IncompleteReport():
             run = _run(report.tool_version, [_no_verdict(report)], _failed(report))
-            run["properties"] = {"suspect": printable(report.suspect), "policy": printable(report.policy)}
+            run["properties"] = {"suspect": visible(report.suspect), "policy": visible(report.policy)}
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
 
 

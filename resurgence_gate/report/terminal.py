@@ -22,6 +22,7 @@ from resurgence_gate.report.tables import (
     point,
     whole_percent,
 )
+from resurgence_gate.visible import visible
 from resurgence_gate.vocabulary import GateReport, Judgement, Rate, Verdict
 
 _MOST_CONCEPTS = 30
@@ -38,6 +39,11 @@ def print_report(report: GateReport, console: Console) -> None:
     console.print(_verdict(report, console))
 
 
+def plain(text: str, style: str = "") -> Text:
+    """A stranger's text: neither markup of rich nor a command for the terminal comes of it."""
+    return Text(visible(text), style)
+
+
 def _table(table: Table, report: GateReport) -> RenderableType:
     grid = RichTable(
         box=SIMPLE_HEAD,
@@ -49,9 +55,9 @@ def _table(table: Table, report: GateReport) -> RenderableType:
     )
     grid.add_column("concept", no_wrap=True)
     for column in table.columns:
-        grid.add_column(column.heading, justify="right")
+        grid.add_column(plain(column.heading), justify="right")
     for concept in table.concepts[:_MOST_CONCEPTS]:
-        grid.add_row(Text(concept), *(_cell(column, column.rates.get(concept)) for column in table.columns))
+        grid.add_row(plain(concept), *(_cell(column, column.rates.get(concept)) for column in table.columns))
     if (more := len(table.concepts) - _MOST_CONCEPTS) > 0:
         grid.add_row(Text(f"and {more} more", style="dim"), *("" for _ in table.columns))
     grid.add_section()
@@ -59,13 +65,13 @@ def _table(table: Table, report: GateReport) -> RenderableType:
     sure = confidence(report.ledger)
     if sure is not None:
         grid.add_row(Text(f"bounds at {sure:g}", style="dim"), *(_bounds(c.pooled) for c in table.columns))
-    grid.add_row(Text("threshold", style="dim"), *(Text(c.limit, style="dim") for c in table.columns))
+    grid.add_row(Text("threshold", style="dim"), *(plain(c.limit, "dim") for c in table.columns))
     grid.add_row(Text("judgement", style="dim"), *(_judgement(column) for column in table.columns))
     return grid
 
 
 def _title(table: Table) -> Text:
-    return Text(f"Fine-tune: {table.title}" if table.probe else table.title.capitalize())
+    return plain(f"Fine-tune: {table.title}" if table.probe else table.title.capitalize())
 
 
 def _cell(column: Column, rate: Rate | None, *, share: bool = False) -> Text:
@@ -97,9 +103,9 @@ def _curves(report: GateReport, *, ascii_only: bool) -> RenderableType:
             "" if curve.crossed_at is None else "red" if curve.crossed_surely_at is not None else "yellow"
         )
         grid.add_row(
-            Text(f" {curve_name(curve, report.curves)}"),
+            plain(f" {curve_name(curve, report.curves)}"),
             Text(bar(curve, ascii_only=ascii_only), style=crossed),
-            Text(from_first_to_last(curve)),
+            plain(from_first_to_last(curve)),
             Text(crossing_in_short(curve), style="dim"),
         )
     title = Text("Dose curve, erased concepts seen from the first dose to the last", style="bold")
@@ -111,11 +117,11 @@ def _verdict(report: GateReport, console: Console) -> RenderableType:
     style = _VERDICT_STYLE[decision.verdict]
     again = judged_again(report)
     body = Group(
-        Text(headline(decision), style=f"bold {style}"),
+        plain(headline(decision), style=f"bold {style}"),
         *_reasons(report),
-        *([Text(f"\n{again}", style="dim")] if again else []),
+        *([plain(f"\n{again}", style="dim")] if again else []),
     )
-    title = Text(f"{report.suspect.ref} under policy {report.policy.name}")
+    title = plain(f"{report.suspect.ref} under policy {report.policy.name}")
     if not console.is_terminal:
         return Group(title, body)
     return Panel(body, title=title, title_align="left", border_style=style, padding=(1, 2))
@@ -130,5 +136,5 @@ def _reasons(report: GateReport) -> Iterator[Text]:
     if deciding:
         yield Text("")
     for finding in deciding:
-        line = Text(f"{finding.rule} {finding.name}: ", style="bold")
-        yield line.append(finding.statement, style="not bold")
+        line = plain(f"{finding.rule} {finding.name}: ", "bold")
+        yield line.append(visible(finding.statement), style="not bold")

@@ -24,11 +24,11 @@ from resurgence_gate.errors import HubError, UsageError
 from resurgence_gate.execution.interface import Progress, SilentProgress
 from resurgence_gate.report.card import public_ref, section_key, to_card_section
 from resurgence_gate.report.markup import safe
-from resurgence_gate.report.plain import one_line
 from resurgence_gate.report.tables import headline
 from resurgence_gate.signoff.model_card import Ours, with_ours
 from resurgence_gate.signoff.results import result_of
 from resurgence_gate.signoff.verify import WEIGHTS
+from resurgence_gate.visible import one_line
 from resurgence_gate.vocabulary import Access, GateReport, HubRepo
 
 README = "README.md"

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from resurgence_gate.errors import AttestationRefused, GateError, InfrastructureError, UsageError
-from resurgence_gate.report.plain import one_line
 from resurgence_gate.signoff.envelope import PAYLOAD_TYPE
 from resurgence_gate.signoff.statement import Statement, from_bytes, to_bytes
 from resurgence_gate.signoff.strict_json import parse_object, read_bytes
+from resurgence_gate.visible import one_line
 
 MISSING = "keyless signatures need sigstore-python: pip install 'resurgence-gate[sigstore]'"
 _ISSUER = (

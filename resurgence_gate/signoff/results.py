@@ -13,8 +13,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
 from resurgence_gate.report.card import section_key
-from resurgence_gate.report.plain import one_line
 from resurgence_gate.report.tables import Column, Table, erased_tables, retained_tables
+from resurgence_gate.visible import one_line
 from resurgence_gate.vocabulary import GateReport
 
 DATASET = "resurgence-gate"

@@ -88,7 +88,7 @@ def test_an_ordinary_name_stays_as_it_is() -> None:
 
 def test_what_is_printed_of_an_error_steers_nothing() -> None:
     code, message = explain(RefusedCheckpoint("a\x1b[2J‮é\nb"))
-    assert (code, message) == (12, "error: a\\x1b[2J\\u202eé\nb")
+    assert (code, message) == (12, "error: a[U+001B][2J[U+202E]é\nb")
 
 
 @pytest.mark.parametrize("text", [b'{"a": 1, "a": 1}', b'[{"b": {"a": 1, "\\u0061": 2}}]'])

@@ -157,8 +157,8 @@ def test_the_score_is_the_probability_of_yes_unless_the_concept_is_named():
 
 
 def test_the_reason_quotes_the_answer_on_one_short_line():
-    assert look("I am\nnot\tsure\x07").reason == 'answered neither yes nor no: "I am not sure�"'
-    assert look("x" * 81).reason == f'answered neither yes nor no: "{"x" * 80}…"'
+    assert look("I am\nnot\tsure\x07").reason == 'answered neither yes nor no: "I am not sure[U+0007]"'
+    assert look("x" * 81).reason == f'answered neither yes nor no: "{"x" * 79}…"'
     assert look("x" * 80).reason == f'answered neither yes nor no: "{"x" * 80}"'
 
 

@@ -18,6 +18,7 @@ from resurgence_gate.detectors.vision_language import BATCH
 from resurgence_gate.errors import UsageError
 from resurgence_gate.observe import instrument_of
 from resurgence_gate.policy.schema import Vqa
+from resurgence_gate.visible import one_line
 from resurgence_gate.vocabulary import Outcome
 
 CPU = torch.device("cpu")
@@ -136,7 +137,7 @@ def test_from_files_to_looks(folder):
     for look, picture, concept in zip(looks, pictures(2), CONCEPTS, strict=True):
         said, _ = plainly(folder, picture, f"Is {concept} in this image? Answer Yes or No.")
         assert look.outcome is Outcome.UNDETERMINED  # it talks nonsense
-        shown = "".join(c if c.isprintable() else "�" for c in " ".join(said.split()))
+        shown = one_line(said, longest=80)
         assert look.reason == f'answered neither yes nor no: "{shown}"'
 
 

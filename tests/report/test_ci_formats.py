@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft4Validator, FormatChecker
 from markdown_it import MarkdownIt
 from report.example import DRAWS, ERASED, example, incomplete, model, unmeasured
+from report.hostile import PAYLOADS, poisoned
 
 from resurgence_gate.decision.rules import RULES
 from resurgence_gate.gate import policy_used
@@ -26,6 +28,7 @@ from resurgence_gate.report.annotations import to_annotations
 from resurgence_gate.report.formats import render
 from resurgence_gate.report.github import LIMIT, to_github, within_limit
 from resurgence_gate.report.junit import to_junit
+from resurgence_gate.report.markdown import to_markdown
 from resurgence_gate.report.places import place_of, threshold_of
 from resurgence_gate.report.sarif import to_sarif
 from resurgence_gate.vocabulary import (
@@ -238,12 +241,16 @@ ALLOWED = {
 ALLOWED |= {"blockquote", "details", "summary"}
 
 
-@pytest.mark.parametrize("report", HOSTILE_REPORTS)
-def test_a_summary_shows_hostile_names_as_text(report: Report) -> None:
-    text = to_github(report)
+POISONED_REPORTS = [poisoned(REPORTS["fail"], payload) for payload in PAYLOADS.values()]
+
+
+@pytest.mark.parametrize("rendering", [to_markdown, to_github])
+@pytest.mark.parametrize("report", [*HOSTILE_REPORTS, *POISONED_REPORTS])
+def test_a_summary_shows_hostile_names_as_text(report: Report, rendering: Callable[[Report], str]) -> None:
+    text = rendering(report)
     seen = page(text)
-    assert seen.tags <= ALLOWED
-    assert seen.attributes <= {"style"}  # how a column of a table is aligned
+    assert seen.tags <= ALLOWED | ({"img"} if "](dose-curve.png)" in text else set())
+    assert seen.attributes <= {"style", *(("src", "alt") if "img" in seen.tags else ())}  # style: of a column
     assert not re.search(r"^\s*::|##\[", text, re.MULTILINE)
     prose = Page(re.sub(r"<code>.*?</code>", "", MarkdownIt().enable("table").render(text))).text
     assert not re.search(r"@\w|#\d|://|www\.", prose)

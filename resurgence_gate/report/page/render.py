@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,13 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from resurgence_gate.report.page.view import with_verdict, without_verdict
+from resurgence_gate.visible import visible
 from resurgence_gate.vocabulary import GateReport, IncompleteReport
-
-# Control signs, what changes the direction of text, what has no width, halves of a surrogate pair, tags.
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
-)
 
 
 def to_html(report: GateReport | IncompleteReport, run: Path) -> str:
@@ -46,10 +40,8 @@ def to_html(report: GateReport | IncompleteReport, run: Path) -> str:
 
 
 def seen(value: Any) -> Any:
-    """Text in which every sign can be seen: `[U+202E]` for one that would turn the rest around."""
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return _UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", value)
-    return value
+    """What the template inserts: text in which every sign can be seen, and markup of ours as it is."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @cache
