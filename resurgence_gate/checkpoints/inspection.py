@@ -30,6 +30,7 @@ from resurgence_gate.checkpoints.ref import (
     format_ref,
     holds_tensors,
     local_path,
+    model_of,
     parse_hub_file,
     parse_ref,
 )
@@ -114,7 +115,7 @@ def _inspect_model(
         found = locate(base, get)
         comparison = compare(by_key(by_component.items()), found.tensors(), name=found.name, threads=threads)
     resolved = resolving.result()
-    place = parse_ref(resolved.ref) if isinstance(resolved, Checkpoint) else None
+    place = parse_ref(model_of(resolved.ref)) if isinstance(resolved, Checkpoint) else None
     card, notes = _card_of(root, place if isinstance(place, HubRepo) else None)
     architecture = architecture_of(root)
     if architecture.safety_checker:

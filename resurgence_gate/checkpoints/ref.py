@@ -63,6 +63,11 @@ def format_ref(ref: CheckpointRef) -> str:
             assert_never(ref)
 
 
+def model_of(ref: str) -> str:
+    """The model that a report names so, without the options that follow it: its base, its variant."""
+    return re.split(" --(?:base|variant) ", ref, maxsplit=1)[0]
+
+
 def parse_hub_file(text: str) -> HubRepo | None:
     """Where on the Hub the file of tensors is that `text` names; None if it names no such file, or one of this disk."""
     hub = None if isfile(local_path(text)) else _on_hub(text)  # noqa: PTH113
@@ -136,7 +141,7 @@ def _whole_model(text: str) -> CheckpointRef:
 def _on_hub(text: str) -> re.Match[str] | None:
     """The parts of a name on the Hub; None for what goes on from a folder of this disk."""
     hub = _HUB.fullmatch(text)
-    if hub is None or not text.isprintable() or " --" in text:  # ` --base` is what follows a file in a report
+    if hub is None or not text.isprintable() or " --" in text:  # ` --base` follows it in a report
         return None
     return None if hub["inside"] and isdir(local_path(hub["repo"])) else hub  # noqa: PTH112
 

@@ -47,6 +47,13 @@ def resolve(
     Raises UsageError (no such model, or not one that is supported or allowed), RefusedCheckpoint (unsafe, or not what
     it claims to be), ResourceError (no room for it) and HubError (worth retrying).
     """
+    checkpoint = _resolved(ref, access, progress)
+    if access.variant is None:
+        return checkpoint
+    return replace(checkpoint, ref=f"{checkpoint.ref} --variant {access.variant}")
+
+
+def _resolved(ref: CheckpointRef, access: Access, progress: Progress) -> Checkpoint:
     match ref:
         case Folder():
             return _folder(ref.path, format_ref(ref), access)
@@ -61,7 +68,7 @@ def resolve(
         case TensorsOn():
             if not ref.path.is_file():
                 raise UsageError(f"{format_ref(ref)}: file not found: {ref.path}")
-            return lay_over(resolve(ref.base, access, progress), ref.path, format_ref(ref), access)
+            return lay_over(_resolved(ref.base, access, progress), ref.path, format_ref(ref), access)
         case HubTensorsOn():
             return _hub_tensors(ref, access, progress)
         case _:
@@ -95,7 +102,7 @@ def _hub_tensors(ref: HubTensorsOn, access: Access, progress: Progress) -> Check
     from resurgence_gate.checkpoints.hub import download_tensors  # imports huggingface_hub
 
     tensors = download_tensors(ref.place, access, progress)  # before the base, which is larger
-    base = resolve(ref.base, access, progress)
+    base = _resolved(ref.base, access, progress)
     name = format_ref(tensors.ref)
     with called(tensors.path, name):
         checkpoint = lay_over(base, tensors.path, f"{name} --base {base.ref}", access)

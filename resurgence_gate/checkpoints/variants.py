@@ -110,10 +110,11 @@ def is_shard(name: str) -> bool:
 
 
 def told_of(variant: str | None, names: Iterable[str]) -> tuple[str, ...]:
-    """That the files `names` of a checkpoint are of `variant`, in a sentence, and which of them are not."""
-    if variant is None:
-        return ()
+    """Which parts of a checkpoint of these files are not of `variant`, in a sentence."""
     weights = [name for name in names if name.endswith(".safetensors")]
     plain = sorted({name.partition("/")[0] for name in weights if without_variant(name) == name})
-    others = f"; there are none of {', '.join(plain)}, whose plain ones are taken" if plain else ""
-    return (f"its weights are those of the variant {variant}{others}",)
+    if variant is None or not plain:
+        return ()
+    return (
+        f"there are no weights of the variant {variant} for {', '.join(plain)}: the plain ones are taken",
+    )

@@ -19,7 +19,7 @@ from resurgence_gate.checkpoints.hub import download_files, explained
 from resurgence_gate.checkpoints.hub.answers import status_of
 from resurgence_gate.checkpoints.hub.listing import Listing, list_files
 from resurgence_gate.checkpoints.layout import NOT_RUN
-from resurgence_gate.checkpoints.ref import format_ref
+from resurgence_gate.checkpoints.ref import format_ref, model_of
 from resurgence_gate.errors import HubError, UsageError
 from resurgence_gate.execution.interface import Progress, SilentProgress
 from resurgence_gate.report.card import public_ref, section_key, to_card_section
@@ -202,7 +202,7 @@ def _not_measured(report: GateReport, where: str, differing: tuple[str, ...]) ->
 def _notes(
     report: GateReport, target: HubRepo, listing: Listing, differing: tuple[str, ...]
 ) -> tuple[str, ...]:
-    repo, _, commit = report.suspect.ref.partition("@")
+    repo, _, commit = model_of(report.suspect.ref).partition("@")
     measured_ref = public_ref(report.suspect.ref)
     notes = [f"{line}, other than in {measured_ref}" for line in differing[:_MANY]]
     same = "does not hold the files" if differing else "holds the same files of the model"

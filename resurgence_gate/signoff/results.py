@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
+from resurgence_gate.checkpoints.ref import model_of
 from resurgence_gate.report.card import section_key
 from resurgence_gate.report.tables import Column, Table, erased_tables, retained_tables
 from resurgence_gate.visible import one_line
@@ -69,7 +70,7 @@ def card_of(report: GateReport, section: str, url: str | None = None) -> str:
 
 def model_name(report: GateReport) -> str:
     """What the model is called in its results: the last part of its reference, without the commit."""
-    name = report.suspect.ref.partition(" --base ")[0].rstrip("/").rpartition("/")[2].partition("@")[0]
+    name = model_of(report.suspect.ref).rstrip("/").rpartition("/")[2].partition("@")[0]
     return _line(name) or "model"
 
 

@@ -129,7 +129,7 @@ def test_its_files_are_what_is_loaded_and_named(both: Path, tiny: Path) -> None:
     plain, fp16 = resolve(Folder(path=both)), resolve(Folder(path=both), FP16)
     assert plain.digest == resolve(Folder(path=tiny)).digest != fp16.digest
     assert weights(fp16) == [variant_of(part) for part in WITH_WEIGHTS]
-    assert fp16.notes == ("its weights are those of the variant fp16",)
+    assert (plain.ref, fp16.ref, fp16.notes) == (str(both), f"{both} --variant fp16", ())
     unet = load_model(fp16, **CPU).unet.state_dict()
     for key, tensor in load_file(both / plain_of("unet")).items():
         assert torch.equal(unet[key], tensor.half().float())
@@ -139,7 +139,7 @@ def test_a_part_without_it_is_taken_plain_and_that_is_said(model: Path) -> None:
     checkpoint = resolve(Folder(path=add_variant(model, "unet")), FP16)
     assert weights(checkpoint) == [plain_of("text_encoder"), variant_of("unet"), plain_of("vae")]
     assert checkpoint.notes == (
-        "its weights are those of the variant fp16; there are none of text_encoder, vae, whose plain ones are taken",
+        "there are no weights of the variant fp16 for text_encoder, vae: the plain ones are taken",
     )
     load_model(checkpoint, **CPU)
 
@@ -186,6 +186,7 @@ def test_a_pipeline_is_written_with_plain_names_and_unchanged_values(model: Path
 def test_from_the_hub_it_is_the_same_and_only_its_files_are_downloaded(hub: FakeHub, both: Path) -> None:
     checkpoint = resolve(parse_ref("org/model"), FP16)
     assert checkpoint.digest == resolve(Folder(path=both), FP16).digest
+    assert checkpoint.ref == f"org/model@{hub.commit('org/model')} --variant fp16"
     assert sorted(fetched(hub)) == [name for name, _ in checkpoint.files]
     hub.requests.clear()
     assert resolve(parse_ref("org/model"), replace(FP16, offline=True)) == checkpoint
@@ -262,7 +263,7 @@ def test_an_index_leads_to_its_own_shards_only(hub: FakeHub, both: Path, target:
         assert isinstance(error, RefusedCheckpoint)
         assert f"leads to {target!r}, which is no shard of it" in str(error)
     assert "../" not in "".join(fetched(hub))
-    assert resolve(Folder(path=both)).notes == ()  # the plain weights have nothing to do with it
+    assert resolve(Folder(path=both))  # the plain weights have nothing to do with it
 
 
 @pytest.mark.parametrize("damage", ["whole and shards", "no index", "a pickle by another name"])
@@ -315,7 +316,7 @@ def test_a_check_takes_the_variant_of_the_suspect_and_never_of_the_reference(
     assert report.reference.digest == resolve(Folder(path=Path(policy.reference))).digest
     assert report.suspect.digest == resolve(Folder(path=both), FP16).digest
     assert variant_of("unet") in {file.name for file in report.suspect.files}
-    assert "its weights are those of the variant fp16" in report.suspect.notes
+    assert (report.suspect.ref, report.reference.ref) == (f"{both} --variant fp16", policy.reference)
 
 
 def test_a_file_goes_over_the_variant_of_its_base(both: Path, tmp_path: Path) -> None:
@@ -323,9 +324,11 @@ def test_a_file_goes_over_the_variant_of_its_base(both: Path, tmp_path: Path) ->
     over = resolve(parse_ref(str(file), base=str(both)), FP16)
     assert variant_of("vae") in dict(over.files)
     assert any("tensors of the UNet laid over" in note for note in over.notes)
+    assert over.ref == f"{file} --base {both} --variant fp16"
 
 
-def test_inspect_says_what_a_variant_changes_of_the_plain_weights(hub: FakeHub) -> None:
+def test_inspect_says_what_a_variant_changes_of_the_plain_weights(hub: FakeHub, both: Path) -> None:
+    (both / "README.md").write_text("---\nlicense: mit\n---\n")
     found = inspect_checkpoint("org/model", base="org/model", access=FP16)
     assert found.refusals == ()
     assert {name.name for name in found.files if name.used and name.name.endswith(".safetensors")} == {
@@ -335,6 +338,8 @@ def test_inspect_says_what_a_variant_changes_of_the_plain_weights(hub: FakeHub) 
         part: {"F16"} for part in WITH_WEIGHTS
     }
     assert found.comparison is not None
+    assert found.ref.endswith(" --variant fp16")
+    assert (found.card and found.card.license) == "mit"
     assert inspect_checkpoint("org/model").digest != found.digest
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from fakes.hub import FakeHub, Trouble, connect
+from fakes.variants import add_variant
 from huggingface_hub import ModelCard
 from signoff.conftest import Place
 from signoff.runs import assay_of, report_of, write_run
@@ -17,7 +18,7 @@ from signoff.runs import assay_of, report_of, write_run
 from resurgence_gate.cli import run as gate
 from resurgence_gate.policy.load import load_policy
 from resurgence_gate.report import read_report, to_json
-from resurgence_gate.vocabulary import GateReport, IncompleteReport, Verdict
+from resurgence_gate.vocabulary import Access, GateReport, IncompleteReport, Verdict
 
 Shown = pytest.CaptureFixture[str]
 REPO, TOKEN = "org/model", "hf_" + "secret" * 5
@@ -115,6 +116,18 @@ def test_a_card_that_says_it_already_is_left_alone_though_main_has_moved(
     told = said(capsys)
     assert "nothing was pushed" in told
     assert "main has moved since the measurement" in told
+
+
+def test_the_card_says_of_which_variant_it_is(
+    hub: FakeHub, place: Place, tmp_path: Path, capsys: Shown
+) -> None:
+    add_variant(hub.repos[REPO]["main"])
+    report = report_of(assay_of(Verdict.PASS, load_policy(place.policy)), REPO, access=Access(variant="fp16"))
+    assert push(write_run(tmp_path / "run", report)) == 0
+    assert f"Measured on `{REPO}@{hub.commit(REPO)} --variant fp16` under" in sent(hub).replace("\n", " ")
+    told = said(capsys)
+    assert "weights that were not measured lie there, too: text_encoder/model.safetensors, unet/diff" in told
+    assert "has moved" not in told
 
 
 def test_it_goes_on_with_a_pull_request(hub: FakeHub, measured: Path, place: Place, capsys: Shown) -> None:

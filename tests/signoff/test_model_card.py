@@ -221,6 +221,8 @@ def test_the_numbers_are_those_of_the_report() -> None:
         ("org/model@" + "7" * 40, "model"),
         ("/home/ada/my-model/", "my-model"),
         ("/x/y.safetensors --base org/model", "y.safetensors"),
+        ("org/edits/a/y.safetensors@v1 --base org/model@v2 --variant fp16", "y.safetensors"),
+        ("/home/ada/my-model --variant fp16", "my-model"),
         ("///", "model"),
     ],
 )
