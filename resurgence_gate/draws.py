@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 
-from resurgence_gate.data.rows import PromptRows, read_rows
+from resurgence_gate.data.rows import read_rows
 from resurgence_gate.errors import UsageError
 from resurgence_gate.policy.schema import Asked, Policy
 from resurgence_gate.vocabulary import Draw
@@ -49,7 +49,8 @@ def _from_rows(policy: Policy, asked: Asked, seed: int, *, published_seeds: bool
     if asked.prompt_set is None:
         raise UsageError("these concepts have no prompt_set")
     found = read_rows(asked.prompt_set, policy.folder, at_least=asked.pictures)
-    _tell_what_is_left_out(found, asked.prompt_set.source)
+    for note in found.notes:
+        _LOG.warning("%s: %s", asked.prompt_set.source, note)
     rows = found.rows[: asked.pictures]
     (concept,) = asked.concepts
     draws = tuple(
@@ -66,14 +67,3 @@ def _from_rows(policy: Policy, asked: Asked, seed: int, *, published_seeds: bool
             "take the repetition out, or take no seed_column"
         )
     return draws
-
-
-def _tell_what_is_left_out(found: PromptRows, source: str) -> None:
-    match found.left_out:
-        case ():
-            pass
-        case (only,):
-            _LOG.warning("%s: 1 row has an empty prompt and is left out: %s", source, only)
-        case (first, *_):
-            count = len(found.left_out)
-            _LOG.warning("%s: %d rows have an empty prompt and are left out, %s first", source, count, first)

@@ -36,6 +36,16 @@ class PromptRows:
     commit: str | None
     left_out: tuple[str, ...] = ()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, as a sentence."""
+        if not self.left_out:
+            return ()
+        first, count = self.left_out[0], len(self.left_out)
+        if count == 1:
+            return (f"1 row has an empty prompt and is left out: {first}",)
+        return (f"{count} rows have an empty prompt and are left out, {first} first",)
+
 
 def read_rows(prompt_set: PromptSet, folder: Path | None, *, at_least: int = 1) -> PromptRows:
     """Read the prompt set; a file's name is relative to `folder`, that of the policy's file (None: where one is).

@@ -50,5 +50,9 @@ def _prompt_sets(policy: Policy) -> Iterator[SourceUsed]:
             continue
         rows = read_rows(prompt_set, policy.folder)
         yield SourceUsed(
-            what=f"{group} prompts", name=prompt_set.source, revision=rows.commit, sha256=rows.digest
+            what=f"{group} prompts",
+            name=prompt_set.source,
+            revision=rows.commit,
+            sha256=rows.digest,
+            notes=rows.notes,
         )

@@ -20,7 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from resurgence_gate.errors import UsageError
 from resurgence_gate.vocabulary import GateReport, IncompleteReport
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
 FILE = "report.json"
 _READABLE = re.compile(r"1\.\d+")

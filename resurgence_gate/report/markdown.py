@@ -245,14 +245,14 @@ def _provenance(report: GateReport) -> Iterator[str]:
     yield from ("## Provenance", "")
     yield row("what", ("which",))
     yield row("---", ("---",))
-    yield row("suspect", (_hashed(report.suspect.ref, report.suspect.digest),))
-    yield row("reference", (_hashed(report.reference.ref, report.reference.digest),))
+    for what, model in (("suspect", report.suspect), ("reference", report.reference)):
+        yield row(what, (_hashed(model.ref, model.digest, model.notes),))
     for group, used in _by_detector(report).items():
         yield row(f"detector of {safe(group)}", (_hashed(used.name, used.digest),))
     yield row("policy", (_hashed(report.policy.name, report.policy.digest),))
     for source in report.sources:
         name = f"{source.name}@{source.revision}" if source.revision else source.name
-        yield row(f"{safe(source.what)} from", (_hashed(name, source.sha256),))
+        yield row(f"{safe(source.what)} from", (_hashed(name, source.sha256, source.notes),))
     on = f"{made.device}{f' ({made.device_name})' if made.device_name else ''}, {made.dtype}"
     yield row("made by", (safe(f"resurgence-gate {made.tool_version}, {made.created}, {on}"),))
     if (mark := report.judged_again) is not None:
@@ -264,5 +264,5 @@ def _provenance(report: GateReport) -> Iterator[str]:
     yield ""
 
 
-def _hashed(name: str, digest: str) -> str:
-    return f"`{code(name)}`, sha256 `{code(digest)}`"
+def _hashed(name: str, digest: str, notes: Iterable[str] = ()) -> str:
+    return "; ".join((f"`{code(name)}`, sha256 `{code(digest)}`", *map(safe, notes)))

@@ -269,6 +269,7 @@ class SourceUsed:
     name: str  # of the list, table, folder or data set, as the policy says it
     revision: str | None  # commit
     sha256: str  # over the concepts, rows or captioned pictures that were taken
+    notes: tuple[str, ...] = ()  # what of it was left out, a sentence each
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,6 +90,14 @@ def test_what_is_taken_changes_the_digest_and_nothing_else_does(folder: Path) ->
     assert digests(policy, folder, seed=2)[1] != digests(policy, folder)[1]
 
 
+def test_rows_that_are_left_out_are_told(folder: Path) -> None:
+    write_table(folder, (*PROMPTS[:2], "", PROMPTS[3], "a ship of sand"))
+    (table,) = prompt_sources(policy_with(folder))
+    assert len(table.notes) == 1
+    assert table.notes[0].startswith("1 row has an empty prompt and is left out: ")
+    assert table.notes[0].endswith("ships.csv:4")
+
+
 def test_named_lists_are_told_with_where_they_stand(tmp_path: Path) -> None:
     for name in ("celebrity", "object"):
         policy = load_policy(name)

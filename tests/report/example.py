@@ -101,7 +101,15 @@ def example(verdict: Verdict) -> GateReport:
         suspect=model(f"pocket:{verdict.lower()}", "2"),
         reference=model("pocket:base", "3"),
         detectors=DETECTORS,
-        sources=(SourceUsed(what="prompts", name="org/prompts", revision="8" * 40, sha256="9" * 64),),
+        sources=(
+            SourceUsed(
+                what="prompts",
+                name="org/prompts",
+                revision="8" * 40,
+                sha256="9" * 64,
+                notes=("1 row has an empty prompt and is left out: org/prompts, row 7",),
+            ),
+        ),
         draws=DRAWS,
         looks=_looks(ledger),
         pictures=(),

@@ -81,6 +81,16 @@ def test_a_later_minor_version_is_read() -> None:
     Draft202012Validator(json_schema()).validate(later)
 
 
+def test_an_earlier_minor_version_is_read() -> None:
+    body = {**json.loads(to_json(REPORTS["fail"])), "schema_version": "1.0"}
+    for source in body["sources"]:
+        del source["notes"]  # of 1.1
+    earlier = from_json(json.dumps(body))
+    assert earlier == replace(
+        REPORTS["fail"], sources=tuple(replace(source, notes=()) for source in REPORTS["fail"].sources)
+    )
+
+
 def test_a_report_is_found_in_its_folder(tmp_path: Path) -> None:
     write_report(REPORTS["fail"], tmp_path)
     assert read_report(tmp_path) == read_report(tmp_path / "report.json") == REPORTS["fail"]

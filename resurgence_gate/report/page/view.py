@@ -330,7 +330,7 @@ def _facts(report: GateReport) -> Iterator[Fact]:
         )
     for source in report.sources:
         name = f"{source.name}@{source.revision}" if source.revision else source.name
-        yield Fact(what=f"{source.what} from", value=name, digest=source.sha256)
+        yield Fact(what=f"{source.what} from", value=name, digest=source.sha256, notes=source.notes)
     device = f"{made.device} ({made.device_name})" if made.device_name else made.device
     yield Fact(what="computed on", value=f"{device}, {made.dtype}")
     if made.stages:
