@@ -7,8 +7,7 @@ header that lies) is looked for here. Files are mapped, hashed and compared in t
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from os.path import isfile  # Path's own raises where a name is too long
@@ -16,15 +15,22 @@ from pathlib import Path
 
 from resurgence_gate.checkpoints import pocket
 from resurgence_gate.checkpoints.architecture import architecture_by_shapes, architecture_of
-from resurgence_gate.checkpoints.card import read_card
 from resurgence_gate.checkpoints.compared import COMPONENTS, Base, Get, by_key, locate, weights_in
-from resurgence_gate.checkpoints.differences import Stored, compare
+from resurgence_gate.checkpoints.described import (
+    all_refusals,
+    card_of,
+    facts_of,
+    files_of,
+    nothing_read,
+    open_all,
+)
+from resurgence_gate.checkpoints.differences import compare
 from resurgence_gate.checkpoints.digest import digest_of, hash_file
-from resurgence_gate.checkpoints.facts import Card, Comparison, FileFacts, Inspection, TensorFacts
+from resurgence_gate.checkpoints.facts import Comparison, FileFacts, Inspection
 from resurgence_gate.checkpoints.kinds import Kind, kind_of
 from resurgence_gate.checkpoints.laid_over import as_safetensors, called, needs_names
 from resurgence_gate.checkpoints.lora import compare_lora
-from resurgence_gate.checkpoints.mapped import TensorFile, all_finite, open_tensors
+from resurgence_gate.checkpoints.mapped import TensorFile, open_tensors
 from resurgence_gate.checkpoints.ref import (
     PICKLES,
     format_ref,
@@ -35,8 +41,7 @@ from resurgence_gate.checkpoints.ref import (
     parse_ref,
 )
 from resurgence_gate.checkpoints.resolve import resolve
-from resurgence_gate.checkpoints.tree import lies_inside
-from resurgence_gate.errors import GateError, RefusedCheckpoint, UsageError
+from resurgence_gate.errors import RefusedCheckpoint, UsageError
 from resurgence_gate.execution.interface import Progress, SilentProgress
 from resurgence_gate.vocabulary import Access, Checkpoint, CheckpointRef, Folder, HubRepo, Pocket
 
@@ -104,19 +109,19 @@ def _inspect_model(
     root = _root(ref, resolving)
     if root is None:
         refusal = resolving.result()
-        return _nothing(format_ref(ref), Kind.UNKNOWN, refusals=(str(refusal),))
-    opened, refusals = _open_all(
+        return nothing_read(format_ref(ref), Kind.UNKNOWN, refusals=(str(refusal),))
+    opened, refusals = open_all(
         (name, file) for name in COMPONENTS for file in weights_in(root, name, variant)
     )
     by_component = {name: [file for owner, file in opened if owner == name] for name in COMPONENTS}
-    facts = tuple(_facts(name, files, threads) for name, files in by_component.items() if files)
+    facts = tuple(facts_of(name, files, threads) for name, files in by_component.items() if files)
     comparison = None
     if base is not None:
         found = locate(base, get)
         comparison = compare(by_key(by_component.items()), found.tensors(), name=found.name, threads=threads)
     resolved = resolving.result()
     place = parse_ref(model_of(resolved.ref)) if isinstance(resolved, Checkpoint) else None
-    card, notes = _card_of(root, place if isinstance(place, HubRepo) else None)
+    card, notes = card_of(root, place if isinstance(place, HubRepo) else None)
     architecture = architecture_of(root)
     if architecture.safety_checker:
         notes = (*notes, "it has a safety checker; check does not run it, for it would blank pictures")
@@ -125,12 +130,12 @@ def _inspect_model(
         kind=Kind.PIPELINE,
         digest=resolved.digest if isinstance(resolved, Checkpoint) else None,
         architecture=architecture,
-        files=_files(root, resolved, threads),
+        files=files_of(root, resolved, threads),
         tensors=facts,
         metadata={},
         comparison=comparison,
         card=card,
-        refusals=_all_refusals(resolved, refusals, facts),
+        refusals=all_refusals(resolved, refusals, facts),
         notes=notes,
     )
 
@@ -143,7 +148,7 @@ def _inspect_hub_file(
     try:
         found = download_tensors(place, access, progress)
     except RefusedCheckpoint as refusal:
-        return _nothing(format_ref(place), Kind.UNKNOWN, refusals=(str(refusal),))
+        return nothing_read(format_ref(place), Kind.UNKNOWN, refusals=(str(refusal),))
     get = partial(resolve, access=access, progress=progress)
     return _inspect_file(format_ref(found.ref), found.path, base, access, threads, get, found.ref)
 
@@ -165,7 +170,7 @@ def _inspect_file(
             tensors = as_safetensors(path, hash_file(path) if path.suffix.lower() in PICKLES else "", access)
     except RefusedCheckpoint as refusal:
         facts = FileFacts(name=path.name, bytes=path.stat().st_size, sha256=hash_file(path), used=False)
-        return _nothing(text, Kind.PICKLE, files=(facts,), refusals=(str(refusal),))
+        return nothing_read(text, Kind.PICKLE, files=(facts,), refusals=(str(refusal),))
     hint = base or _named_base(tensors)
     try:
         ref = parse_ref(text, base=hint)
@@ -205,12 +210,12 @@ def _describe_file(
 
     `tensors`: what was made of the file, if it is a pickle. `place`: where on the Hub it is, if it is from there.
     """
-    opened, refusals = _open_all([("", tensors or path)])
+    opened, refusals = open_all([("", tensors or path)])
     if place is not None:
         refusals = tuple(refusal.replace(str(path), text) for refusal in refusals)
     file = opened[0][1] if opened else None
     kind = kind_of(file.entries) if file else Kind.UNKNOWN
-    facts = (_facts(_OF_A_FILE.get(kind, "file"), [file], threads),) if file else ()
+    facts = (facts_of(_OF_A_FILE.get(kind, "file"), [file], threads),) if file else ()
     comparison, resolved = None, None
     if file and base:
         comparison, why_not = _compare_file(file, kind, base, resolving, threads)
@@ -223,7 +228,7 @@ def _describe_file(
     )
     metadata = dict(file.metadata) if file else {}
     notes = (*notes, *_notes_on_base(metadata, base, resolved))
-    card, card_notes = _card_of(path.parent, place)
+    card, card_notes = card_of(path.parent, place)
     return Inspection(
         ref=resolved.ref if isinstance(resolved, Checkpoint) else text,
         kind=kind,
@@ -236,7 +241,7 @@ def _describe_file(
         metadata=metadata,
         comparison=comparison,
         card=card,
-        refusals=_all_refusals(resolved, refusals, facts),
+        refusals=all_refusals(resolved, refusals, facts),
         notes=(*notes, *card_notes),
     )
 
@@ -290,102 +295,3 @@ def _root(ref: CheckpointRef, resolving: Outcome) -> Path | None:
             return pocket.pocket_folder() / pocket.BASE
     resolved = resolving.result()
     return resolved.root if isinstance(resolved, Checkpoint) else None
-
-
-def _open_all(files: Iterable[tuple[str, Path]]) -> tuple[list[tuple[str, TensorFile]], tuple[str, ...]]:
-    """(owner, file) of those that can be read, and why the others are refused."""
-    opened, refusals = [], []
-    for owner, file in files:
-        try:
-            opened.append((owner, open_tensors(file)))
-        except RefusedCheckpoint as refusal:
-            refusals.append(str(refusal))
-    return opened, tuple(refusals)
-
-
-def _facts(component: str, files: list[TensorFile], threads: Executor) -> TensorFacts:
-    stored = [Stored(file=file, name=name) for file in files for name in file.entries]
-    finite = threads.map(lambda s: not s.readable or all_finite(s.array(), s.dtype), stored)
-    dtypes: Counter[str] = Counter()
-    for tensor in stored:
-        dtypes[tensor.dtype] += tensor.count
-    return TensorFacts(
-        component=component,
-        tensors=len(stored),
-        parameters=sum(dtypes.values()),
-        dtypes=dict(sorted(dtypes.items())),
-        not_finite=tuple(tensor.name for tensor, good in zip(stored, finite, strict=True) if not good),
-    )
-
-
-def _files(root: Path, resolved: Checkpoint | RefusedCheckpoint, threads: Executor) -> tuple[FileFacts, ...]:
-    """All files of the folder and of its folders; of one that would be refused all in its tree are hashed."""
-    known = dict(resolved.files) if isinstance(resolved, Checkpoint) else {}
-    paths = sorted(path for pattern in ("*", "*/*") for path in root.glob(pattern) if path.is_file())
-    names = [path.relative_to(root).as_posix() for path in paths]
-    if isinstance(resolved, RefusedCheckpoint):
-        inside = [path for path, name in zip(paths, names, strict=True) if lies_inside(root, name)]
-        hashed = dict(zip(inside, threads.map(hash_file, inside), strict=True))
-        hashes: Iterable[str | None] = map(hashed.get, paths)
-    else:
-        hashes = map(known.get, names)
-    return tuple(
-        FileFacts(name=name, bytes=path.stat().st_size, sha256=sha256, used=name in known)
-        for name, path, sha256 in zip(names, paths, hashes, strict=True)
-    )
-
-
-def _card_of(root: Path, place: HubRepo | None) -> tuple[Card | None, tuple[str, ...]]:
-    """The card in the folder; of what is from a `place` on the Hub it is fetched, as no check reads it."""
-    if place is not None:
-        from resurgence_gate.checkpoints.hub import download_files
-
-        try:
-            for file in download_files(place, lambda names: [name for name in names if name == "README.md"]):
-                root = file.parent
-        except GateError as error:
-            return None, (f"the model card could not be fetched: {error}",)
-    return _card_in(root)
-
-
-def _card_in(folder: Path) -> tuple[Card | None, tuple[str, ...]]:
-    try:
-        return read_card(folder), ()
-    except UsageError as error:
-        return None, (str(error),)
-
-
-def _all_refusals(
-    resolved: Checkpoint | RefusedCheckpoint | None, others: Iterable[str], facts: Iterable[TensorFacts]
-) -> tuple[str, ...]:
-    first = [str(resolved)] if isinstance(resolved, RefusedCheckpoint) else []
-    nan = [
-        f"{f.component}: {len(f.not_finite)} of {f.tensors} tensors hold NaN or infinite values: "
-        f"{', '.join(f.not_finite[:3])}{', ...' if len(f.not_finite) > 3 else ''}"
-        for f in facts
-        if f.not_finite
-    ]
-    if nan and first and "NaN or infinite" in first[0]:
-        first = []  # the same, of one tensor
-    # A header that lies is found twice: once by the name in the folder, once by the path of the file.
-    new = [told for told in others if not any(told.partition(": ")[2] in known for known in first)]
-    return tuple(dict.fromkeys([*first, *new, *nan]))
-
-
-def _nothing(
-    ref: str, kind: Kind, *, files: tuple[FileFacts, ...] = (), refusals: tuple[str, ...]
-) -> Inspection:
-    """What is refused before anything of it is read."""
-    return Inspection(
-        ref=ref,
-        kind=kind,
-        digest=None,
-        architecture=None,
-        files=files,
-        tensors=(),
-        metadata={},
-        comparison=None,
-        card=None,
-        refusals=refusals,
-        notes=(),
-    )

@@ -396,3 +396,12 @@ def test_it_is_written_as_it_is_read() -> None:
     ref = HubTensorsOn(place=place, base=Pocket(name="base"))
     assert format_ref(ref) == f"{REF}@v1 --base pocket:base"
     assert parse_ref(f"{REF}@v1", base="pocket:base") == ref
+
+
+def test_a_card_that_only_the_cache_has_is_none(hub: FakeHub, repo: Path, tmp_path: Path) -> None:
+    (repo / "README.md").unlink()
+    assert inspect_checkpoint(REF, base="org/model").card is None
+    for name in ("erased/README.md", "README.md"):
+        (commit,) = (tmp_path / "cache" / "models--org--edits" / "snapshots").iterdir()
+        (commit / name).write_text("---\nlicense: mit\n---\n")
+    assert inspect_checkpoint(REF, base="org/model").card is None
