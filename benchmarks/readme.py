@@ -4,7 +4,8 @@
 
 `<!-- help check -->` comes from `resurgence-gate check --help`, `demo`, `verdicts` and `tasks` from the files of
 benchmarks/results/ that `make demo` (its output), `benchmarks/verdicts.py` and `benchmarks/tasks.py` wrote, `recipes`
-from the package. `commands ...` are written by hand; a test runs them.
+and `detectors` from the package, `compared` from the saved runs of the tests. `commands ...` are written by hand; a
+test runs them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+RUNS = ROOT / "tests" / "report" / "golden" / "runs"
 
 
 def main() -> None:
@@ -63,6 +65,8 @@ def source(name: str) -> str:
             return recipes()
         case "detectors":
             return detectors()
+        case "compared":
+            return compared()
         case _:
             raise SystemExit(f"no command fills a block called {name!r}")
 
@@ -86,6 +90,17 @@ def detectors() -> str:
 
     rows = [f"| `{name}` | {kind.SUMMARY.rstrip('.')} |" for name, kind in kinds().items()]
     return "\n".join(["| kind | |", "|---|---|", *rows]) + "\n"
+
+
+def compared() -> str:
+    """What `compare` says first of the saved runs of ESD and of UCE."""
+    from resurgence_gate.decision.compare import compare
+    from resurgence_gate.report import read_report
+    from resurgence_gate.report.comparison import to_markdown
+
+    first, second = (read_report(RUNS / verdict) for verdict in ("fail", "pass"))
+    text = to_markdown(compare(first, second))
+    return text[text.index("**Beyond chance") : text.index("\nExact McNemar")]
 
 
 def fenced(text: str) -> str:

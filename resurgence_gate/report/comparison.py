@@ -13,7 +13,7 @@ from resurgence_gate.vocabulary import GateReport
 
 
 def to_markdown(found: Comparison) -> str:
-    """What differs first, then every row."""
+    """What differs first, then every row in which a pair does."""
     lines = (
         *_head(found),
         *(line for arm in found.arms for line in _arm(arm, found)),
@@ -75,7 +75,7 @@ def _arm(arm: ArmCompared, found: Comparison) -> Iterator[str]:
     yield from (f"## {safe(_arm_name(arm))[:1].upper()}{safe(_arm_name(arm))[1:]}", "")
     yield row("concept", ("first", "second", "+", "-", "difference", "p", ""))
     yield row("---", ("---:",) * 6 + ("---",))
-    for contrast in arm.contrasts:
+    for contrast in filter(_tells, arm.contrasts):
         name = safe(_name(contrast))
         pairs, between = contrast.pairs, contrast.difference
         yield row(
@@ -91,6 +91,14 @@ def _arm(arm: ArmCompared, found: Comparison) -> Iterator[str]:
             ),
         )
     yield ""
+    if alike := sum(not _tells(contrast) for contrast in arm.contrasts):
+        yield from (f"And {alike} {'concept' if alike == 1 else 'concepts'} of which no pair differs.", "")
+
+
+def _tells(contrast: Contrast) -> bool:
+    """Whether it is of a whole group, or has a pair that differs or may differ."""
+    pairs = contrast.pairs
+    return contrast.concept is None or pairs.appeared_possible > 0 or pairs.vanished_possible > 0
 
 
 def _open(sure: int, possible: int) -> str:

@@ -16,9 +16,11 @@ from fakes.assay import tiny_bench
 from report.rendered import GOLDEN, UPDATE, golden, on_terminal, without_assets
 
 from resurgence_gate.checkpoints import parse_ref
+from resurgence_gate.decision.compare import compare
 from resurgence_gate.gate import run_check
 from resurgence_gate.policy.load import load_policy
 from resurgence_gate.report import read_report, write_report
+from resurgence_gate.report.comparison import to_markdown
 from resurgence_gate.report.formats import FORMATS, render
 from resurgence_gate.signoff.attest import attest_run
 from resurgence_gate.signoff.statement import to_text
@@ -50,6 +52,10 @@ def test_golden_statement(name: str) -> None:
     made = datetime.fromisoformat(saved(name).provenance.created)
     statement = attest_run(GOLDEN / "runs" / name, now=made + timedelta(hours=1))
     golden(f"runs/{name}/statement.json", to_text(statement))
+
+
+def test_golden_comparison() -> None:
+    golden("runs/compared.md", to_markdown(compare(saved("fail"), saved("pass"))))
 
 
 @pytest.mark.parametrize("name", RUNS)
