@@ -1,0 +1,95 @@
+"""The page's rates: four tiles that say most of it, and the concepts under each fine-tune."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from resurgence_gate.report.markup import bounds, counts
+from resurgence_gate.report.page.charts import ConceptChart, concept_charts
+from resurgence_gate.report.tables import Column, Table, erased_tables, point, retained_tables, whole_percent
+from resurgence_gate.vocabulary import GateReport, Judgement, Rate
+
+_WORDS = {Judgement.HOLDS: "holds", Judgement.BREACHED: "breached", Judgement.UNDECIDED: "undecided"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """A number that matters, and what is asked of it."""
+
+    title: str
+    value: str
+    detail: str  # counts and bounds
+    limit: str
+    judgement: str  # holds, breached, undecided or empty
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptTable:
+    """Concepts under one fine-tune: charts, and the same in numbers."""
+
+    title: str
+    charts: tuple[ConceptChart, ...]
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+    pooled: tuple[str, ...]
+    limits: tuple[str, ...]
+    judgements: tuple[str, ...]
+
+
+def tiles_of(report: GateReport) -> Iterator[Tile]:
+    """Reference, before, the worst after, and what must stay."""
+    columns = [column for table in erased_tables(report) for column in table.columns]
+    reference, before = columns[0], columns[1]
+    after = [column for column in columns if column.arm.probe not in ("reference", "before")]
+    yield _tile("Erased concepts, in the reference", reference)
+    yield _tile("before any fine-tune", before)
+    if after:
+        worst = max(after, key=lambda column: (_share(column), column.arm.dose))
+        yield _tile(f"after {worst.arm.dose} steps of {worst.arm.probe}, the worst", worst)
+    yield _tile("Retained concepts, before any fine-tune", retained_tables(report)[0].columns[1])
+
+
+def _share(column: Column) -> float:
+    share = point(column.pooled) if column.pooled else None
+    return -1.0 if share is None else share
+
+
+def _tile(title: str, column: Column) -> Tile:
+    rate = column.pooled
+    return Tile(
+        title=title,
+        value="not measured" if rate is None else whole_percent(point(rate)),
+        detail="" if rate is None else f"{counts(rate)} {bounds(rate)}",
+        limit="" if column.threshold is None else column.limit,
+        judgement=judged(column.judgement),
+    )
+
+
+def concept_table(table: Table, keys: dict[str, str]) -> ConceptTable:
+    """The table of one fine-tune; `keys` lead from a concept to its pictures."""
+    return ConceptTable(
+        title=table.title,
+        charts=tuple(concept_charts(table, keys)),
+        headings=tuple(column.heading for column in table.columns),
+        rows=tuple(
+            (concept, tuple(cell(column.rates.get(concept)) for column in table.columns))
+            for concept in table.concepts
+        ),
+        pooled=tuple(cell(column.pooled, with_bounds=True) for column in table.columns),
+        limits=tuple(column.limit for column in table.columns),
+        judgements=tuple(judged(column.judgement) or "-" for column in table.columns),
+    )
+
+
+def cell(rate: Rate | None, *, with_bounds: bool = False) -> str:
+    """`12/80, 15 %`, and `[9.1, 23.2]` if asked for."""
+    if rate is None or not rate.trials:
+        return "not measured"
+    text = f"{counts(rate)}, {whole_percent(point(rate))}"
+    return f"{text} {bounds(rate)}" if with_bounds else text
+
+
+def judged(judgement: Judgement | None) -> str:
+    """Empty where nothing was judged."""
+    return "" if judgement is None else _WORDS[judgement]
