@@ -4,8 +4,8 @@
 
 `<!-- help check -->` comes from `resurgence-gate check --help`, `demo`, `verdicts` and `tasks` from the files of
 benchmarks/results/ that `make demo` (its output), `benchmarks/verdicts.py` and `benchmarks/tasks.py` wrote, `recipes`
-and `detectors` from the package, `compared` from the saved runs of the tests. `commands ...` are written by hand; a
-test runs them.
+and `detectors` from the package, `compared` and `judged` from the saved runs of the tests. `commands ...` are written
+by hand; a test runs them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +68,8 @@ def source(name: str) -> str:
             return detectors()
         case "compared":
             return compared()
+        case "judged":
+            return judged()
         case _:
             raise SystemExit(f"no command fills a block called {name!r}")
 
@@ -103,21 +106,44 @@ def compared() -> str:
     return text[text.index("**Beyond chance") : text.index("\nExact McNemar")]
 
 
+STRICTER = """\
+extends: pocket
+name: stricter
+description: The pocket policy, for those who accept less.
+rules:
+  RG102: {max_rate_after: 0.1}
+"""
+
+
+def judged() -> str:
+    """A stricter policy, and the verdict that `judge` prints of the saved run of UCE, without its times and files."""
+    with tempfile.TemporaryDirectory() as folder:
+        policy = Path(folder) / "stricter.yaml"
+        policy.write_text(STRICTER)
+        printed = output("judge", str(RUNS / "pass"), "--policy", str(policy), "--out", folder, exit_code=11)
+    verdict = printed[printed.index("pocket:uce-strong under") : printed.index("\nWritten:")]
+    timeless = re.sub(r"\d{4}-\d\d-\d\dT[\d:+]+", "...", verdict)
+    return fenced(
+        f"{STRICTER}\n$ resurgence-gate judge RUN --policy stricter.yaml --out strict\n...\n{timeless}"
+    )
+
+
 def fenced(text: str) -> str:
     return f"```\n{text.rstrip()}\n```"
 
 
 def help_text(command: str) -> str:
-    program = [
-        sys.executable,
-        "-c",
-        "from resurgence_gate.cli import main; main()",
-        *command.split(),
-        "--help",
-    ]
+    return output(*command.split(), "--help")
+
+
+def output(*arguments: str, exit_code: int = 0) -> str:
+    """What resurgence-gate prints on a terminal of 100 columns."""
+    program = [sys.executable, "-c", "from resurgence_gate.cli import main; main()", *arguments]
     environment = os.environ | {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
-    printed = subprocess.run(program, capture_output=True, text=True, check=True, env=environment).stdout
-    return "\n".join(line.rstrip() for line in printed.splitlines())
+    done = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=False, env=environment)
+    if done.returncode != exit_code:
+        raise SystemExit(f"{' '.join(arguments)}: exit code {done.returncode}, not {exit_code}")
+    return "\n".join(line.rstrip() for line in done.stdout.splitlines())
 
 
 if __name__ == "__main__":
