@@ -245,6 +245,9 @@ def _check_text_encoder(config: _Config) -> None:
     config.count("projection_dim", 512, most=_MOST_CHANNELS)
     config.number("layer_norm_eps", 1e-5, 1)
     config.one_of("hidden_act", "quick_gelu", ("quick_gelu", "gelu"))
+    config.one_of("use_attention_mask", None, (None, False))  # diffusers would hide the padding from the encoder
+    config.one_of("return_dict", None, (None, True))
+    config.one_of("torchscript", None, (None, False))
     for key in ("torch_dtype", "dtype"):
         config.one_of(key, None, (None, "float32", "float16", "bfloat16"))
 
@@ -262,6 +265,7 @@ def _check_vae(vae: _Config) -> None:
     vae.number("scaling_factor", 0.18215)
     vae.one_of("act_fn", "silu", ("silu",))
     vae.one_of("force_upcast", True, (True, False))
+    vae.absent("latents_mean", "latents_std")  # SDXL's pipeline draws with them
 
 
 def _check_unet(unet: _Config, channels: int, encoders: list[_Config]) -> None:
@@ -269,6 +273,7 @@ def _check_unet(unet: _Config, channels: int, encoders: list[_Config]) -> None:
     unet.one_of("_class_name", "UNet2DConditionModel", ("UNet2DConditionModel",))
     unet.absent("class_embed_type", "num_class_embeds", "encoder_hid_dim", "encoder_hid_dim_type")
     unet.absent("reverse_transformer_layers_per_block")
+    unet.absent("time_cond_proj_dim")  # diffusers draws it without guidance, which it is told instead
     unet.number("norm_eps", 1e-5, 1)
     for key, accepted in _OF_EVERY_UNET.items():
         unet.one_of(key, accepted[0], accepted)
@@ -307,7 +312,7 @@ def _check_unet_sizes(unet: _Config) -> None:
     unet.count("norm_num_groups", 32, most=_MOST_CHANNELS)
     for key in ("conv_in_kernel", "conv_out_kernel"):
         unet.count(key, 3, most=9)
-    for key in ("time_embedding_dim", "time_cond_proj_dim", "num_attention_heads"):
+    for key in ("time_embedding_dim", "num_attention_heads"):
         if unet.values.get(key) is not None:
             unet.several(key, None, n if key == "num_attention_heads" else 1, 4 * _MOST_CHANNELS)
 

@@ -51,6 +51,13 @@ BROKEN = [
     (UNET, "encoder_hid_dim", 16),
     (UNET, "addition_embed_type", "text_time"),
     (TEXT, "max_position_embeddings", 16),
+    # With these, diffusers' pipeline draws otherwise than it is drawn here.
+    (TEXT, "use_attention_mask", True),
+    (TEXT, "return_dict", False),
+    (TEXT, "torchscript", True),
+    (UNET, "time_cond_proj_dim", 16),
+    (VAE, "latents_mean", [0.0] * 4),
+    (VAE, "latents_std", [1.0] * 4),
     *((part, "quantization_config", {"load_in_4bit": True}) for part in (TEXT, VAE, UNET)),
 ]
 
