@@ -245,7 +245,9 @@ def _check_text_encoder(config: _Config) -> None:
     config.count("projection_dim", 512, most=_MOST_CHANNELS)
     config.number("layer_norm_eps", 1e-5, 1)
     config.one_of("hidden_act", "quick_gelu", ("quick_gelu", "gelu"))
-    config.one_of("use_attention_mask", None, (None, False))  # diffusers would hide the padding from the encoder
+    config.one_of(
+        "use_attention_mask", None, (None, False)
+    )  # diffusers would hide the padding from the encoder
     config.one_of("return_dict", None, (None, True))
     config.one_of("torchscript", None, (None, False))
     for key in ("torch_dtype", "dtype"):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from resurgence_gate.checkpoints.layout import read_json
+from resurgence_gate.checkpoints.tokenizer_agreement import check_agreement
 from resurgence_gate.errors import RefusedCheckpoint
 
 MOST_ADDED = 10_000  # tokens beside the vocabulary; each is looked for in every prompt
@@ -22,7 +23,8 @@ _SPECIAL = ("_token", "_tokens")  # ends of the names in special_tokens_map.json
 
 def check_tokenizer(root: Path, tokenizer: str, known: int, *, where: str) -> None:
     """Read the files of `tokenizer` under `root`; its text encoder knows `known` tokens. Raises RefusedCheckpoint."""
-    for name, values in _read(root, tokenizer, where):
+    files = dict(_read(root, tokenizer, where))
+    for name, values in files.items():
         here = f"{where}: {tokenizer}/{name}"
         match name:
             case "vocab.json" | "added_tokens.json":
@@ -33,6 +35,7 @@ def check_tokenizer(root: Path, tokenizer: str, known: int, *, where: str) -> No
                 _check_added(_by_number(values.get("added_tokens_decoder"), here), known, here)
             case _:
                 _check_whole(values, known, here)
+    check_agreement(root / tokenizer, files, where=f"{where}: {tokenizer}")
 
 
 def _read(root: Path, tokenizer: str, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -61,8 +64,8 @@ def _check_whole(values: dict[str, Any], known: int, where: str) -> None:
     ):
         if pattern not in _PATTERNS:
             raise RefusedCheckpoint(
-                f"{where}: the pattern {reprlib.repr(pattern)} is none of CLIP's tokenizer, and could take hours for "
-                "a prompt; save the tokenizer again with transformers"
+                f"{where}: the pattern {reprlib.repr(pattern)} is none of CLIP's tokenizer: it could change words, or "
+                "take hours for a prompt; save the tokenizer again with transformers"
             )
 
 
@@ -107,13 +110,12 @@ def _check_names(tokens: dict[str, Any], where: str) -> None:
 
 
 def _patterns(value: object) -> Iterator[object]:
-    """Every regular expression in a JSON value; without recursion, so that depth is no danger."""
+    """Every regular expression and text to look for in a JSON value; without recursion, so that depth is no danger."""
     left = [value]
     while left:
         value = left.pop()
         if isinstance(value, dict):
-            if "Regex" in value:
-                yield value["Regex"]
+            yield from (value[kind] for kind in ("Regex", "String") if kind in value)
             left += value.values()
         elif isinstance(value, list):
             left += value
