@@ -129,7 +129,8 @@ def test_filters_show_what_they_name(browser: Any, pages: dict[str, Path]) -> No
             for option in page.locator(f"#by-{kind} option").all()[1:]:
                 page.locator(f"#by-{kind}").select_option(option.get_attribute("value"))
                 named = int(option.text_content().rpartition("(")[2].rstrip(")"))
-                assert page.locator("#count").text_content() == f"{named} of {total} draws"
+                shown = ", 24 shown" if named > 24 else ""
+                assert page.locator("#count").text_content() == f"{named} of {total} draws{shown}"
                 values = page.locator(VISIBLE).evaluate_all(f"pairs => pairs.map(p => p.dataset.{kind})")
                 assert set(values) == {option.get_attribute("value")}
                 assert len(values) == min(named, 24)
@@ -206,6 +207,9 @@ def test_the_keyboard_reaches_everything(browser: Any, pages: dict[str, Path]) -
         page.locator("#next").focus()
         page.keyboard.press("Enter")
         assert page.locator("#where").text_content() != title
+        while not page.locator("#next").is_disabled():
+            page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "slide"
         page.keyboard.press("Escape")
         assert not page.locator("#lens").evaluate("lens => lens.open")
         assert page.evaluate("document.activeElement.className") == "compare"
@@ -243,6 +247,18 @@ def test_print_is_light_and_shows_what_is_folded(browser: Any, pages: dict[str, 
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert not page.locator("nav").is_visible()
         assert page.evaluate(CONTRAST) == []
+        assert all(
+            part.is_visible() for part in page.locator("summary").all()
+        )  # what is unfolded has its heading
+        visit.assert_quiet()
+
+
+def test_print_says_of_how_many_draws_it_shows_some(browser: Any, pages: dict[str, Path]) -> None:
+    with visited(browser, pages["many"]) as visit:
+        visit.page.emulate_media(media="print")
+        assert visit.page.locator("#count").is_visible()
+        assert visit.page.locator("#count").text_content() == "200 of 200 draws, 24 shown"
+        assert not any(button.is_visible() for button in visit.page.locator("button").all())
         visit.assert_quiet()
 
 

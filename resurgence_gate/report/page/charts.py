@@ -18,7 +18,7 @@ from resurgence_gate.vocabulary import GateReport, Rate
 
 SERIES, MARKS = 6, ("circle", "square", "diamond", "triangle")
 _CURVE, _SMALL = 300.0, 96.0  # pixels from 0 % to 100 %
-_TOP = 12.0  # above 100 %
+_TOP = 18.0  # above 100 %, for words
 _EDGE = 4.0  # percent of the width kept free at both ends
 _LABEL = 0.09  # of the width, for the label of a dose
 
@@ -59,7 +59,7 @@ class Level:
     y: float
     words: str
     kind: str  # reference or limit
-    below: bool  # the words stand below it, where there is no room above
+    words_y: float  # above it; above the whole plot where the curves of retained concepts are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +228,8 @@ def _levels(report: GateReport) -> Iterator[Level]:
 
 
 def _level(share: float, words: str, kind: str) -> Level:
-    return Level(y=_y(share, _CURVE), words=words, kind=kind, below=_share(share) > 0.92)
+    y = _y(share, _CURVE)
+    return Level(y=y, words=words, kind=kind, words_y=(_TOP if _share(share) > 0.92 else y) - 6)
 
 
 def _apart(steps: Sequence[int], last: int) -> list[int]:

@@ -31,7 +31,8 @@
       (!concept.value || pair.dataset.concept === concept.value) && (!change.value || pair.dataset.change === change.value));
     const visible = new Set(chosen.slice(0, room));
     for (const pair of inOrder) pair.hidden = !visible.has(pair);
-    byId("count").textContent = `${chosen.length} of ${inOrder.length} draws`;
+    const some = chosen.length > room ? `, ${room} shown` : "";
+    byId("count").textContent = `${chosen.length} of ${inOrder.length} draws${some}`;
     byId("none").hidden = chosen.length > 0;
     further.hidden = chosen.length <= room;
     further.textContent = `Show ${Math.min(STEP, chosen.length - room)} more`;
@@ -121,7 +122,9 @@
 
   function step(by) {
     const pair = chosen[chosen.indexOf(current) + by];
-    if (pair) look(pair);
+    if (!pair) return;
+    look(pair);
+    if (byId(by < 0 ? "previous" : "next").disabled) slide.focus(); // a disabled button would lose the keyboard
   }
 
   grid.querySelectorAll(".pair").forEach((pair) => {

@@ -43,11 +43,12 @@ def tiles_of(report: GateReport) -> Iterator[Tile]:
     reference, before = columns[0], columns[1]
     after = [column for column in columns if column.arm.probe not in ("reference", "before")]
     yield _tile("Erased concepts, in the reference", reference)
-    yield _tile("before any fine-tune", before)
+    yield _tile("Before any fine-tune", before)
     if after:
         worst = max(after, key=lambda column: (_share(column), column.arm.dose))
-        yield _tile(f"after {worst.arm.dose} steps of {worst.arm.probe}, the worst", worst)
-    yield _tile("Retained concepts, before any fine-tune", retained_tables(report)[0].columns[1])
+        yield _tile(f"After {worst.arm.dose} steps of {worst.arm.probe}, the worst", worst)
+    retained = retained_tables(report)[0].columns[1]
+    yield _tile("Retained concepts, before any fine-tune", retained, several="RG104")
 
 
 def _share(column: Column) -> float:
@@ -55,13 +56,14 @@ def _share(column: Column) -> float:
     return -1.0 if share is None else share
 
 
-def _tile(title: str, column: Column) -> Tile:
+def _tile(title: str, column: Column, several: str = "") -> Tile:
+    """`several`: the rule that asks more than one thing of it, so that no limit alone is the answer's."""
     rate = column.pooled
     return Tile(
         title=title,
         value="not measured" if rate is None else whole_percent(point(rate)),
         detail="" if rate is None else f"{counts(rate)} {bounds(rate)}",
-        limit="" if column.threshold is None else column.limit,
+        limit=column.limit if column.threshold is not None else several if column.judgement else "",
         judgement=judged(column.judgement),
     )
 

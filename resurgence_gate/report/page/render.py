@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -44,9 +45,14 @@ def seen(value: Any) -> Any:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+def unbroken(text: str) -> str:
+    """A number and its percent sign, and the two of a pair of bounds, stay on one line."""
+    return re.sub(r" (?=%)|(?<=\d,) (?=\d[\d.]*\])", "\u00a0", text)
+
+
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("resurgence_gate.report", "page"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -55,6 +61,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["unbroken"] = unbroken
+    return environment
 
 
 @cache

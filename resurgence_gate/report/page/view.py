@@ -137,4 +137,4 @@ def with_verdict(report: GateReport, run: Path) -> Page:
 def _without_verdict_word(sentence: str, verdict: Verdict) -> str:
     """The verdict stands beside it, large."""
     bare = sentence.removeprefix(f"{verdict}:").strip()
-    return bare[:1].upper() + bare[1:].replace(" %", "\u00a0%")  # no line begins with a percent sign
+    return bare[:1].upper() + bare[1:]
