@@ -415,11 +415,12 @@ def state_dict(tiny: Path, place: Path) -> Target:
 
 
 def inspected_file(tiny: Path, place: Path) -> Target:
-    """`inspect` describes any file, as JSON and on a terminal, without control characters."""
+    """`inspect` describes any file, as JSON and on a terminal, in signs that can be seen."""
     from rich.console import Console
 
     from resurgence_gate.checkpoints.inspection import inspect_checkpoint
     from resurgence_gate.report.inspection import print_inspection, to_json
+    from resurgence_gate.visible import visible
 
     folder = place / "inspected"
     folder.mkdir()
@@ -444,7 +445,7 @@ def inspected_file(tiny: Path, place: Path) -> Target:
             console = Console(file=io.StringIO(), width=100)
             print_inspection(found, console)
             shown = console.file.getvalue()  # type: ignore[attr-defined]
-            assert all(c.isprintable() or c == "\n" for c in shown), shown
+            assert visible(shown) == shown
 
     return Target(name="inspect", inputs=made | safetensors_bytes(_small_tensors()), check=check)
 
