@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 
 from resurgence_gate.checkpoints.header import read_header
+from resurgence_gate.checkpoints.kinds import plain_name
 from resurgence_gate.checkpoints.layout import read_json
 from resurgence_gate.checkpoints.safetensors_header import Entry
 from resurgence_gate.checkpoints.variants import is_index
@@ -28,6 +29,7 @@ def check_weights(root: Path, names: Iterable[str], asked: Mapping[str, int], *,
         for name in names:
             if name.startswith(f"{component}/") and name.endswith(".safetensors"):
                 _add(tensors, _header(root / name, f"{where}: {name}"), f"{where}: {name}")
+        _refuse_two_names(component, tensors, f"{where}: {component}")
         index = next((n for n in names if n.startswith(f"{component}/") and is_index(n)), None)
         if index:
             _check_index(root / index, set(tensors), f"{where}: {component}")
@@ -57,6 +59,17 @@ def _add(tensors: dict[str, Entry], more: Mapping[str, Entry], where: str) -> No
                 f"{where}: {reprlib.repr(name)} has type {entry.dtype}; weights are {', '.join(FLOATS)}: save it so"
             )
     tensors.update(more)
+
+
+def _refuse_two_names(component: str, tensors: Iterable[str], where: str) -> None:
+    """Of a tensor under its old and its new name, one version of a library takes the one, another the other."""
+    first: dict[str, str] = {}
+    for name in sorted(tensors):
+        if (other := first.setdefault(plain_name(component, name), name)) != name:
+            raise RefusedCheckpoint(
+                f"{where}: {reprlib.repr(other)} and {reprlib.repr(name)} are one tensor under two names, and which is "
+                "taken depends on the library: save the model again"
+            )
 
 
 def _check_index(file: Path, there: set[str], where: str) -> None:

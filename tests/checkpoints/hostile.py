@@ -529,6 +529,22 @@ def _shards() -> Iterator[Row]:
     yield "shards-without-an-index", "unet has shards without unet/", no_index
     yield "shards-all-missing", "index.json without its shards", no_shards
     yield "shards-of-the-same-tensor", "'conv_in.weight' is in two shards", twice
+
+    def renamed(old: str, new: str) -> Callable[[dict[str, Tensor], str], object]:
+        return lambda tensors, _: tensors.update(
+            {name.replace(old, new): tensor + 1 for name, tensor in tensors.items() if old in name}
+        )
+
+    yield (
+        "two-names-of-a-text-encoder",
+        "text_encoder: 'embeddings.p",
+        lambda s: s.tensors(renamed("text_model.", ""), TEXT_WEIGHTS),
+    )
+    yield (
+        "two-names-of-a-vae",
+        "vae: 'decoder.mid_",
+        lambda s: s.tensors(renamed(".to_q.", ".query."), "vae/diffusion_pytorch_model.safetensors"),
+    )
     yield (
         "shards-of-a-tensor-too-few",
         "'ghost' is in one only",
