@@ -23,13 +23,20 @@ from resurgence_gate.visible import one_line, visible
         ("\U000e0041", "[U+E0041]"),
         ("\u3164", "[U+3164]"),
         ("a\u2028b\r", "a[U+2028]b[U+000D]"),
+        ("❤\ufe0f\u200d🔥, 👁\ufe0f, 1\ufe0f\u20e3, श्\u200dर", None),
+        ("ship\u200d, sh\u200cip, a\ufe0f", "ship[U+200D], sh[U+200C]ip, a[U+FE0F]"),
+        (
+            "北\u200c\u200c京, 北\ufe0f\ufe0e, 北\u200d",
+            "北[U+200C][U+200C]京, 北[U+FE0F][U+FE0E], 北[U+200D]",
+        ),
+        ("\u200d北, 北\U000e0100, 北\u2800京", "[U+200D]北, 北[U+E0100], 北[U+2800]京"),
     ],
 )
 def test_every_sign_is_seen(text: str, shown: str | None) -> None:
     assert visible(text) == (text if shown is None else shown)
 
 
-@given(st.text(st.characters(codec=None)))
+@given(st.text(st.one_of(st.characters(codec=None), st.sampled_from("\u200c\u200d\ufe0e\ufe0f\u202e北s1"))))
 def test_nothing_is_left_that_steers_or_hides(text: str) -> None:
     shown = visible(text)
     assert visible(shown) == shown

@@ -26,6 +26,7 @@ PAYLOADS = {
     "template": "{{ 7 * 7 }}{% include '/etc/passwd' %}{{ page.__class__.__mro__ }}{# #}${7 * 7}",
     "entity": "&lt;script&gt;window.hacked=1&lt;/script&gt;&#x3c;b&#x3e;&quot;",
     "direction": "\u202eSSAP\u202c \u2066x\u2069 \u200f\u200e\u061c\u200b\ufeff\u2028\u2029",
+    "joined": "\u200d\u200c\ufe0f \U000e0100\U000e0041 \u2800\u3164 \ufe00x\u200d",
     "control": "a\x00b\x07c\x1b[31md\x85e\x9b",
     "surrogate": "\ud83d alone \udc00",
     "long": "incomprehensibilities" * 200,
