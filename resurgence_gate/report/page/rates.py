@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from resurgence_gate.report.markup import bounds, counts
-from resurgence_gate.report.page.charts import ConceptChart, concept_charts
+from resurgence_gate.report.page.concept_chart import ConceptChart, concept_charts
 from resurgence_gate.report.tables import Column, Table, erased_tables, point, retained_tables, whole_percent
 from resurgence_gate.vocabulary import GateReport, Judgement, Rate
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from resurgence_gate.report.page.charts import Curve, curve_of
+from resurgence_gate.report.page.curve import Curve, curve_of
 from resurgence_gate.report.page.embedded import embedded
 from resurgence_gate.report.page.evidence import (
     Fact,
