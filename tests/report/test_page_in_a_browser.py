@@ -73,6 +73,23 @@ def test_a_phone_need_not_scroll_sideways(browser: Any, pages: dict[str, Path], 
         visit.assert_quiet()
 
 
+@pytest.mark.parametrize("width", [320, 360, 640, 1280])
+@pytest.mark.parametrize("name", ["inconclusive", "incomplete"])
+def test_the_verdict_is_one_line(browser: Any, pages: dict[str, Path], name: str, width: int) -> None:
+    with visited(browser, pages[name], viewport={"width": width, "height": 740}) as visit:
+        lines = "h => h.offsetHeight / parseFloat(getComputedStyle(h).lineHeight)"
+        assert visit.page.locator("h1").evaluate(lines) < 1.5
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("name", ["fail", "pass", "inconclusive"])
+def test_the_numbers_at_a_glance_stand_on_one_line(browser: Any, pages: dict[str, Path], name: str) -> None:
+    with visited(browser, pages[name]) as visit:
+        tops = visit.page.locator(".tile .number").evaluate_all("all => all.map(n => n.offsetTop)")
+        assert len(tops) == 4
+        assert len(set(tops)) == 1
+
+
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_hostile_text_stays_text(browser: Any, folder: Path, payload: str) -> None:
     report = pictured(example(Verdict.FAIL), folder, every=20)

@@ -40,7 +40,9 @@ class Level:
     y: float
     words: str
     kind: str  # reference or limit
+    words_x: str
     words_y: float  # above it; above the whole plot where the curves of retained concepts are
+    anchor: str  # start or end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +125,15 @@ def _levels(report: GateReport) -> Iterator[Level]:
 
 def _level(share: float, words: str, kind: str) -> Level:
     y = down(share, _TALL)
-    return Level(y=y, words=words, kind=kind, words_y=(TOP if inside(share) > 0.92 else y) - 6)
+    left = kind == "limit"  # most curves come near it on the right, if anywhere
+    return Level(
+        y=y,
+        words=words,
+        kind=kind,
+        words_x="0%" if left else "100%",
+        words_y=(TOP if inside(share) > 0.92 else y) - 6,
+        anchor="start" if left else "end",
+    )
 
 
 def _apart(steps: Sequence[int], last: int) -> list[int]:
