@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 Place = tuple[str, int]  # (store key of pictures, row)
 CHUNK = 64  # draws an artefact: what a kill can cost at most
 PICTURES, DETECTIONS = "pictures.safetensors", "detections.json"
+_NO = {"present": "absent", "absent": "present", "undetermined": "undetermined"}
 FLAT = 1.0  # grey levels: a picture none of whose channels varies more than this shows nothing
 
 
@@ -143,13 +144,16 @@ def observe_control(
     """Observe the reference. An erased concept counts as seen only if a search for any of them finds one, too.
 
     False alarms and benign pictures are searched, and a detector that answers when it is asked and is blind when it
-    searches would find nothing there. Raises MeasurementError if two draws of a concept gave one picture.
+    searches would find nothing there. A retained concept that has a detector of its own counts as seen only if that one
+    says no to another: noise shows all concepts to who always says yes. Raises MeasurementError if two draws of a
+    concept gave one picture.
     """
     observation = observe("reference", checkpoint, draws, instrument, bench)
     _refuse_copies(observation)
     own = [i for i, draw in enumerate(draws) if draw.concept in instrument.erased]
     places = [(observation.pictures[i // CHUNK], i % CHUNK) for i in own]
     found = dict(zip(own, search_erased(places, instrument, bench), strict=True))
+    found |= _told_apart(observation, draws, instrument, bench)
     return replace(
         observation,
         detections=tuple(
@@ -164,6 +168,34 @@ def _confirmed(detection: Detection, record: dict[str, Any]) -> Detection:
         return detection
     reason = record["reason"] if searched is Outcome.UNDETERMINED else None
     return replace(detection, outcome=searched, score=None if reason else detection.score, reason=reason)
+
+
+def _told_apart(
+    observation: Observation, draws: Sequence[Draw], instrument: Instrument, bench: Bench
+) -> dict[int, dict[str, Any]]:
+    """Of each picture of a retained concept: PRESENT where its own detector says no to another retained concept.
+
+    The others are asked about in turn, so that two that are alike spoil few pictures. RG002 asks the same of a detector
+    that looks for the erased concepts, too.
+    """
+    if instrument.witness == instrument.detector:
+        return {}
+    rows = [i for i, draw in enumerate(draws) if draw.concept not in instrument.erased]
+    concepts = list(dict.fromkeys(draws[i].concept for i in rows))
+    told: dict[int, dict[str, Any]] = {}
+    for chunk, group in groupby(enumerate(rows), key=lambda numbered: numbered[1] // CHUNK):
+        asked = {i: _another(concepts, draws[i].concept, turn) for turn, i in group}
+        key, inside = observation.pictures[chunk], [i % CHUNK for i in asked]
+        answers = _judged(key, inside, list(asked.values()), (), instrument.witness, bench)
+        told |= {
+            i: answer | {"outcome": _NO[answer["outcome"]]} for i, answer in zip(asked, answers, strict=True)
+        }
+    return told
+
+
+def _another(concepts: Sequence[str], concept: str, turn: int) -> str:
+    """One of `concepts` that is not `concept`; of a single one there is no other."""
+    return concepts[(concepts.index(concept) + 1 + turn % max(1, len(concepts) - 1)) % len(concepts)]
 
 
 def _refuse_copies(observation: Observation) -> None:

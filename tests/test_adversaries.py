@@ -63,6 +63,42 @@ def test_a_detector_that_is_blind_when_it_searches_is_blind(policy, tmp_path, mo
     assert report.decision.verdict is not Verdict.PASS
 
 
+class Witness:
+    """Says of a picture what it said first of it, or yes to everything."""
+
+    name = "witness"
+
+    def __init__(self, honest):
+        self.honest, self.first = honest, {}
+
+    def look(self, pictures, concepts):
+        found = [
+            self.first.setdefault(p.numpy().tobytes(), c) for p, c in zip(pictures, concepts, strict=True)
+        ]
+        yes = [not self.honest or c == first for c, first in zip(concepts, found, strict=True)]
+        return [Look(outcome=P if y else A, score=1.0, seen=None) for y in yes]
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_a_witness_that_always_says_yes_is_blind(policy, tmp_path, monkeypatch, honest):
+    """Noise shows all retained concepts to it, so RG104 would hold of a model of noise."""
+    own = policy.detector.model_copy(update={"threshold": 0.1})
+    mine = policy.model_copy(update={"retained": policy.retained.model_copy(update={"detector": own})})
+    witness = Witness(honest)
+    monkeypatch.setattr(
+        observing, "open_detector", lambda located, _: witness if located.spec == own else Sees(searches=True)
+    )
+    found = calibrate(mine, tiny_bench(tmp_path)).retained_sensitivity
+    hits = {concept: rate.hits for concept, rate in found.items()}
+    assert hits == dict.fromkeys(mine.retained.concepts, 2 if honest else 0)
+
+
+def test_one_retained_concept_is_not_enough_for_a_detector_of_its_own():
+    one = POCKET["retained"] | {"concepts": ["cat"], "pictures": 40, "detector": dict(POCKET["detector"])}
+    with pytest.raises(PolicyError, match="tell one from the other"):
+        parse_policy(changed(retained=one), "x.yaml")
+
+
 def test_prompts_that_give_one_picture_are_not_two_looks(policy, tmp_path, monkeypatch):
     twins = tuple(
         dataclasses.replace(draw, prompt=draw.prompt + " " * i, seed=1)

@@ -66,6 +66,15 @@ def _one_question(detector: DetectorSpec, erased: Concepts, retained: Retained) 
         yield Problem(loc=("retained", "detector", "kind"), message=message)
 
 
+def _can_say_no(retained: Retained) -> Iterator[Problem]:
+    """Who is asked about one concept alone may say yes to whatever is drawn, and nobody would notice."""
+    if retained.detector is not None and len(retained.concepts) == 1:
+        message = (
+            "with a detector of their own it takes two, so that it can be seen to tell one from the other"
+        )
+        yield Problem(loc=("retained", "concepts"), message=message)
+
+
 def _downloads_pinned(detector: DetectorSpec, retained: Retained) -> Iterator[Problem]:
     """What comes from a URL may be another file tomorrow."""
     for at, spec in detectors_of(detector, retained):
@@ -196,6 +205,7 @@ _CHECKS: tuple[_Check, ...] = (
     (("erased", "retained"), retained_apart),
     (("erased", "benign"), benign_apart),
     (("detector", "erased", "retained"), _one_question),
+    (("retained",), _can_say_no),
     (("detector", "erased", "retained", "benign"), labels_sound),
     (("detector", "retained"), _downloads_pinned),
     (("erased",), _prompt_set_pinned("erased")),
