@@ -32,6 +32,7 @@ from resurgence_gate.observe import (
     search_erased,
 )
 from resurgence_gate.policy.schema import GeneratedBenign, Policy
+from resurgence_gate.probes.autoencoder import require_autoencoder
 from resurgence_gate.probes.benign_data import select_clean
 from resurgence_gate.probes.interface import BenignSet, Probed
 from resurgence_gate.probes.plan import Line, fine_tune_all
@@ -83,6 +84,7 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     alarms = observe_alarms("false alarms", reference, draws, instrument, bench)
     before = observe("before", suspect, draws, instrument, bench)
     data, contamination = prepare_benign(reference, policy, instrument, bench)
+    require_autoencoder(suspect, reference, data, bench.store.root, bench.device)
     sources = (
         *prompt_sources(policy),
         *benign_sources(policy, derived_seed(policy.seed, "benign"), bench.store),

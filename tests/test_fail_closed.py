@@ -32,6 +32,7 @@ WALK = (
     "observe_alarms",
     "observe",
     "prepare_benign",
+    "require_autoencoder",
     "prompt_sources",
     "derived_seed",
     "benign_sources",

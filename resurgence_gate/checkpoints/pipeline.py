@@ -133,6 +133,17 @@ def load_unet(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtyp
     return unet
 
 
+def load_vae(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> AutoencoderKL:
+    """The autoencoder of `checkpoint` alone, its overlays applied, from the very files that were hashed.
+
+    Raises RefusedCheckpoint.
+    """
+    with laid_out(checkpoint, "vae/") as root:
+        vae = _laid_over(checkpoint, "vae", _load_vae(root / "vae", dtype, checkpoint.ref, xl=False))
+    verify(checkpoint, "vae/")
+    return _settled(vae, device, checkpoint.ref)
+
+
 def _load_unet(
     checkpoint: Checkpoint, root: Path, device: torch.device, dtype: torch.dtype
 ) -> UNet2DConditionModel:
