@@ -290,8 +290,20 @@ def test_every_picture_and_chart_is_told_in_words(browser: Any, pages: dict[str,
         assert all(len(words) > 20 for words in charts)
         unnamed = page.locator("svg:not([role=img] *, [aria-hidden=true], [aria-hidden=true] *, [role=img])")
         assert unnamed.count() == 0
-        levels = page.locator("main h2, main h3, main h4, h1").evaluate_all(
+        visit.assert_quiet()
+
+
+@pytest.mark.parametrize("name", ["fail", "pass", "unmeasured", "incomplete"])
+def test_headings_and_regions_make_a_table_of_contents(
+    browser: Any, pages: dict[str, Path], name: str
+) -> None:
+    with visited(browser, pages[name]) as visit:
+        levels = visit.page.locator("h1, main h2, main h3, main h4").evaluate_all(
             "all => all.map(h => +h.tagName[1])"
         )
         assert levels[0] == 1
-        assert all(later <= earlier + 2 for earlier, later in pairwise(levels))
+        assert all(later <= earlier + 1 for earlier, later in pairwise(levels))
+        regions = visit.page.locator("[role=region]").evaluate_all(
+            "all => all.map(r => r.getAttribute('aria-label'))"
+        )
+        assert len(set(regions)) == len(regions)

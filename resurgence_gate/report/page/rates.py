@@ -71,7 +71,7 @@ def _tile(title: str, column: Column, several: str = "") -> Tile:
 def concept_table(table: Table, keys: dict[str, str]) -> ConceptTable:
     """The table of one fine-tune; `keys` lead from a concept to its pictures."""
     return ConceptTable(
-        title=table.title,
+        title=f"Fine-tune: {table.title}" if table.probe else table.title.capitalize(),
         charts=tuple(concept_charts(table, keys)),
         headings=tuple(column.heading for column in table.columns),
         rows=tuple(
