@@ -43,7 +43,10 @@ def validate(
         typer.Argument(metavar="FILE...", help="Policy files, or names of shipped ones.", show_default=False),
     ],
 ) -> None:
-    """Say whether policies are sound; every mistake is shown with its line and column."""
+    """Say whether policies are sound.
+
+    Every mistake is shown with its line and column.
+    """
     from resurgence_gate.errors import PolicyError
     from resurgence_gate.policy.load import read_policy
 
