@@ -6,6 +6,7 @@ import pytest
 import torch
 import yaml
 from fakes.assay import tiny_bench, tiny_policy
+from safetensors.torch import load_file, save_file
 
 from resurgence_gate import observe as observing
 from resurgence_gate.calibrate import calibrate
@@ -18,6 +19,8 @@ from resurgence_gate.gate import run_check
 from resurgence_gate.policy import parse_policy
 from resurgence_gate.policy.load import find_policy
 from resurgence_gate.policy.schema import BenignFolder, Concepts, PromptSet
+from resurgence_gate.report import write_report
+from resurgence_gate.report.json import read_report
 from resurgence_gate.testing import tiny_model_folder
 from resurgence_gate.vocabulary import Folder, Outcome, Verdict, names
 
@@ -227,3 +230,25 @@ def test_leave_to_run_code_is_not_inherited_for_another_model(tmp_path):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(other))
     assert load_policy(tmp_path / "base.yaml").detector.allow_remote_code
     assert not load_policy(tmp_path / "mine.yaml").detector.allow_remote_code
+
+
+def test_a_fine_tune_of_weights_that_are_all_zero_is_no_fine_tune(policy, tmp_path):
+    suspect = tiny_model_folder(tmp_path / "suspect", seed=3)
+    file = suspect / "unet" / "diffusion_pytorch_model.safetensors"
+    gone = {name: t * 0 if "to_k" in name or "to_v" in name else t for name, t in load_file(file).items()}
+    save_file(gone, file, metadata={"format": "pt"})
+    lora = {
+        "kind": "lora",
+        "name": "lora",
+        "rank": 2,
+        "alpha": 2,
+        "target_modules": ["to_k", "to_v"],
+        "lr": 1e-3,
+    }
+    lora |= {"weight_decay": 0.01, "batch": 2, "doses": [1], "replicates": 1}
+    adapted = policy.model_validate(policy.model_dump() | {"probes": [lora]})
+    report = run_check(adapted, Folder(path=suspect), tiny_bench(tmp_path)).report
+    assert report.decision.verdict is not Verdict.PASS
+    found = [f.statement for f in report.decision.findings if f.rule == "RG004"]
+    assert any("not measured, losses or weights that are not finite" in statement for statement in found)
+    assert read_report(write_report(report, tmp_path / "out")[0].parent).ledger == report.ledger

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, assert_never
 
@@ -46,10 +47,10 @@ def changed_weights(unet: Any, probe: Probe) -> dict[str, Tensor]:
 
 
 def relative_change(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> float:
-    """||after - before|| / ||before|| over the tensors of `after`."""
+    """||after - before|| / ||before|| over the tensors of `after`; infinite, which RG004 takes for none, of zeros."""
     moved = sum(float((after[k].float() - before[k].float()).square().sum()) for k in after)
     norm = sum(float(before[k].float().square().sum()) for k in after)
-    return float((moved / norm) ** 0.5)
+    return float((moved / norm) ** 0.5) if norm else math.inf
 
 
 def _add_adapter(unet: Any, probe: LoraFineTune, seed: int) -> None:
