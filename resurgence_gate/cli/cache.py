@@ -209,9 +209,11 @@ def _print_stats(place: Store, kinds: dict[str, list[Item]], now: float) -> None
     typer.echo(f"{place.root}: {_said(everything)}")
     if not everything:
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("kind", "all", *(f"used {name}" for name, _ in AGES)):
-        table.add_column(heading, justify="left" if heading == "kind" else "right")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("kind", min_width=10)
+    # In two lines, and the amounts in one: so it fits a terminal of 80 signs.
+    for heading in ("all", *(f"used {name}".replace("within ", "within\n") for name, _ in AGES)):
+        table.add_column(heading.replace("used longer", "used\nlonger"), justify="right", no_wrap=True)
     for kind, items in kinds.items():
         table.add_row(kind, _said(items), *(_said(of) if of else "" for of in _by_age(items, now).values()))
     Console().print(table)

@@ -95,6 +95,8 @@ class _Lines:
             self._say(f"{self._name}: {100 * share:.0f} %, {duration(left)} left{note and f', {note}'}")
 
     def close(self) -> None:
+        if not self._total:
+            return  # nothing to count: its name said it all
         spent = duration(self._clock() - self._start)
         whole = self._done >= self._total
         stopped = f"stopped at {self._amount(self._done)} of {self._amount(self._total)}"

@@ -175,7 +175,7 @@ def _said(statement: Statement, signer: str, now: datetime) -> str:
 
     said = statement.said
     lines = [
-        f"VERIFIED, and the verdict is {said.verdict}: {said.sentence}",
+        f"VERIFIED, and the verdict is {said.verdict}: {said.sentence.removeprefix(f'{said.verdict}: ')}",
         f"model     {said.model.name}, all {len(statement.subject)} files",
         f"policy    {statement.policy.annotations.get('policy')} ({statement.policy.digest.sha256})",
         f"measured  {said.measured.created.isoformat()}, {(now - said.measured.created).days} days ago, by "

@@ -117,10 +117,9 @@ def _print_comparison(c: Comparison, console: Console) -> None:
         if groups:
             console.print(_groups(title, groups))
     if c.changed:
-        table = _table("most changed", "relative norm")
-        for changed in c.changed[:_MOST_ROWS]:
-            table.add_row(plain(changed.name), _norm(changed.relative_norm))
-        console.print(table)
+        console.print(plain("relative norm  most changed", "bold"))
+        for changed in c.changed[:_MOST_ROWS]:  # as lines: a table would break the long names
+            console.print(plain(f"{_norm(changed.relative_norm):>13}  {changed.name}"), soft_wrap=True)
     shapes = [f"{w.name} {list(w.shape)}, in the base {list(w.base)}" for w in c.wrong_shape]
     _print_names("unknown to the base", c.unknown, console)
     _print_names("of another shape", shapes, console)

@@ -101,6 +101,14 @@ def test_stats_for_people(root: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert " ".join(pictures) == f"pictures 2 ({of[0]}) 1 ({of[1]}) 1 ({of[2]})"
 
 
+def test_stats_fit_a_terminal_of_80_signs(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    test_stats_for_people(root, capsys)
+    assert "…" not in told(capsys, "stats", "--store", str(root))
+
+
 def test_the_store_of_the_environment_need_not_be_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,6 +52,13 @@ def test_a_terminal_gets_bars_also_nested() -> None:
     assert "next" in out.getvalue()
 
 
+def test_what_has_nothing_to_count_is_told_once() -> None:
+    out = io.StringIO()
+    with RichProgress(Console(file=out), Clock()).stage("trying again in 1 s", 0):
+        pass
+    assert out.getvalue() == "trying again in 1 s\n"
+
+
 def test_duration() -> None:
     assert [duration(s) for s in (0.4, 59.4, 61, 7260)] == ["0 s", "59 s", "1 min 1 s", "2 h 1 min"]
 

@@ -37,6 +37,15 @@ def test_an_erased_model_is_described(capsys: pytest.CaptureFixture[str]) -> Non
         assert told in shown
 
 
+def test_names_of_tensors_are_whole_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert run(["inspect", "pocket:esd"]) == 0
+    name = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+    assert f"0.263  {name}\n" in capsys.readouterr().out
+
+
 def test_json_has_a_version_and_every_fact(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["inspect", "pocket:esd", "--json"]) == 0
     body = json.loads(capsys.readouterr().out)

@@ -63,7 +63,9 @@ def test_what_was_signed_is_verified_and_the_verdict_is_the_exit_code(
 ) -> None:
     bundle = attested(place, tmp_path / "a.json", verdict, key)
     assert verify(place, bundle, key=key) == CODES[verdict]
-    assert f"VERIFIED, and the verdict is {verdict}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"VERIFIED, and the verdict is {verdict}: " in shown
+    assert f"{verdict}: {verdict}: " not in shown
 
 
 def test_without_a_key_nothing_is_called_verified(place: Place, tmp_path: Path, capsys: Shown) -> None:
