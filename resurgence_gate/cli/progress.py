@@ -25,7 +25,7 @@ from resurgence_gate.execution.interface import Advance, Unit
 
 Amount = Callable[[float], str]
 
-_STEP = 0.1  # in a log, a line at every tenth
+_LINES = 10  # in a log, a line at every tenth
 
 
 class RichProgress:
@@ -83,14 +83,15 @@ class _Lines:
         self, say: Callable[[str], None], name: str, total: int, amount: Amount, clock: Callable[[], float]
     ) -> None:
         self._say, self._name, self._total, self._amount, self._clock = say, name, total, amount, clock
-        self._start, self._done, self._told = clock(), 0, 0.0
+        self._start, self._done, self._told = clock(), 0, 0
         say(f"{name}: {amount(total)} to do" if total else name)
 
     def advance(self, n: int = 1, note: str = "") -> None:
         self._done += n
         share = self._done / self._total if self._total else 1.0
-        if share < 1 and share >= self._told + _STEP:
-            self._told = share
+        tenths = int(_LINES * share)
+        if share < 1 and tenths > self._told:
+            self._told = tenths
             left = (self._clock() - self._start) * (1 - share) / share
             self._say(f"{self._name}: {100 * share:.0f} %, {duration(left)} left{note and f', {note}'}")
 

@@ -32,6 +32,16 @@ def test_a_log_gets_plain_lines_about_every_tenth() -> None:
     assert len(lines) == 11
 
 
+def test_the_tenths_of_a_log_do_not_drift() -> None:
+    out = io.StringIO()
+    with RichProgress(Console(file=out), Clock()).stage("probe", 80) as advance:
+        for _ in range(80):
+            advance()
+    assert [line.split()[1] for line in out.getvalue().splitlines()[1:-1]] == [
+        str(share) for share in range(10, 100, 10)
+    ]
+
+
 def test_a_stage_that_breaks_says_where() -> None:
     out = io.StringIO()
     with suppress(KeyError), RichProgress(Console(file=out), Clock()).stage("probe", 10) as advance:
