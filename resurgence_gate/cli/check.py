@@ -26,7 +26,13 @@ from resurgence_gate.cli.options import (
     make_access,
     make_bench,
 )
-from resurgence_gate.cli.report import Rendering, Renderings, parse_renderings, write_renderings
+from resurgence_gate.cli.report import (
+    Rendering,
+    Renderings,
+    parse_renderings,
+    refuse_clashes,
+    write_renderings,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -75,6 +81,7 @@ def check(
     A check that was interrupted goes on where it stopped when the same command is given again.
     """
     asked = parse_renderings(report)
+    refuse_clashes(asked, out, ref, base, policy)
     discard_earlier(out, asked)
     try:
         access = make_access(offline, max_download, allow_pickle=allow_pickle, variant=variant)

@@ -20,7 +20,7 @@ from resurgence_gate.cli.options import (
     Variant,
     make_access,
 )
-from resurgence_gate.cli.report import Renderings, parse_renderings
+from resurgence_gate.cli.report import Renderings, parse_renderings, refuse_clashes
 
 if TYPE_CHECKING:
     from resurgence_gate.vocabulary import Access
@@ -63,6 +63,7 @@ def fetch(
     check it. Nothing is loaded or run.
     """
     asked = parse_renderings(report)
+    refuse_clashes(asked, out, ref, base, policy)
     try:
         access = make_access(False, max_download, allow_pickle=allow_pickle, variant=variant)
         _fetch(ref, policy, base, store, access)

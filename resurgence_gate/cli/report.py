@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,6 +49,8 @@ def report(
     from resurgence_gate.report.formats import known_format, render
 
     known_format(format)
+    if out is not None and out.resolve() in (run.resolve(), (run / "report.json").resolve()):
+        raise UsageError(f"--out {out}: is the report that is read; give another file")
     saved = read_report(run)
     if saved.complete and (why := contradiction(saved)):
         raise UsageError(f"{run}: the report contradicts itself: {why}; run the check again")
@@ -89,6 +92,28 @@ def parse_renderings(asked: list[str] | None) -> tuple[Rendering, ...]:
             raise UsageError(f"--report {text}: write FORMAT=FILE, such as md=summary.md")
         renderings.append(Rendering(format=known_format(name), path=Path(path)))
     return tuple(renderings)
+
+
+def refuse_clashes(asked: tuple[Rendering, ...], out: Path | None, *inputs: str | Path | None) -> None:
+    """No file of `--report` may be an input, or a file of the report itself: what is there is removed at once.
+
+    An input is a file or a folder; one that is not there is a name. Raises UsageError.
+    """
+    from resurgence_gate.cli.check import REPORT
+    from resurgence_gate.errors import UsageError
+
+    folder = None if out is None else out.resolve()
+    for rendering in asked:
+        told, place = f"--report {rendering.format}={rendering.path}", rendering.path.resolve()
+        beside = folder is not None and folder in place.parents
+        if place.parent == folder and place.name in REPORT:
+            raise UsageError(f"{told}: {place.name} is written there anyway; give another file")
+        for given in inputs:
+            if given is None or not os.path.lexists(given):
+                continue
+            read = Path(given).resolve()
+            if place == read or (read in place.parents and not beside):
+                raise UsageError(f"{told}: would write over what is read ({given}); give another file")
 
 
 def write_renderings(report: Report, run: Path, asked: tuple[Rendering, ...]) -> list[Path]:

@@ -174,21 +174,22 @@ def _said(statement: Statement, signer: str, now: datetime) -> str:
     from resurgence_gate.visible import one_line
 
     said = statement.said
+    sentence = said.sentence.removeprefix(f"{said.verdict}: ")
     lines = [
-        f"VERIFIED, and the verdict is {said.verdict}: {said.sentence.removeprefix(f'{said.verdict}: ')}",
-        f"model     {said.model.name}, all {len(statement.subject)} files",
-        f"policy    {statement.policy.annotations.get('policy')} ({statement.policy.digest.sha256})",
-        f"measured  {said.measured.created.isoformat()}, {(now - said.measured.created).days} days ago, by "
-        f"{said.measured.tool} on {said.measured.device}",
-        f"signed    {said.attested.isoformat()}, by {signer}",
+        ("model", f"{said.model.name}, all {len(statement.subject)} files"),
+        ("policy", f"{statement.policy.annotations.get('policy')} ({statement.policy.digest.sha256})"),
+        (
+            "measured",
+            f"{said.measured.created.isoformat()}, {(now - said.measured.created).days} days ago, by "
+            f"{said.measured.tool} on {said.measured.device}",
+        ),
+        ("signed", f"{said.attested.isoformat()}, by {signer}"),
     ]
     if (again := said.judged_again) is not None:
-        lines.insert(
-            4,
-            f"judged    again on {again.created.isoformat()}; under policy {again.policy.name} the verdict was "
-            f"{again.verdict}",
-        )
+        told = f"again on {again.created.isoformat()}; under policy {again.policy.name} the verdict was {again.verdict}"
+        lines.insert(3, ("judged", told))
     if said.approval is not None:
         note = f": {said.approval.note}" if said.approval.note else ""
-        lines.append(f"approved  by {said.approval.approver}{note}")
-    return "\n".join(one_line(line) for line in lines)
+        lines.append(("approved", f"by {said.approval.approver}{note}"))
+    head = one_line(f"VERIFIED, and the verdict is {said.verdict}: {sentence}")
+    return "\n".join((head, *(f"{what:<10}{one_line(told)}" for what, told in lines)))

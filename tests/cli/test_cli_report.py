@@ -37,3 +37,40 @@ def test_an_edited_report_is_refused(
     streams = capsys.readouterr()
     assert streams.out == ""
     assert told in streams.err
+
+
+def test_what_is_read_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_folder, model, policy = tmp_path / "run", tmp_path / "model", tmp_path / "mine.yaml"
+    run_folder.mkdir()
+    model.mkdir()
+    text = (GOLDEN / "runs" / "fail" / "report.json").read_text()
+    for file in (run_folder / "report.json", model / "model_index.json", policy):
+        file.write_text(text)
+    out = ["--out", str(tmp_path / "out")]
+    check = ["check", str(model), "--policy", str(policy), *out]
+    judge = ["judge", str(run_folder), "--policy", str(policy), *out]
+    for command, file in [
+        (check, policy),
+        (check, model / "model_index.json"),
+        (check, tmp_path / "out" / "report.json"),
+        (["fetch", *check[1:]], policy),
+        (judge, policy),
+        (judge, run_folder / "report.json"),
+        (judge, tmp_path / "out" / "report.html"),
+    ]:
+        assert run([*command, "--report", f"md={file}"]) == 2
+        assert "give another file" in capsys.readouterr().err
+    report = ["report", str(run_folder), "--format", "md", "--out", str(run_folder / "report.json")]
+    assert run(report) == 2
+    for file in (run_folder / "report.json", model / "model_index.json", policy):
+        assert file.read_text() == text
+
+
+def test_a_file_beside_the_report_is_no_input(tmp_path: Path) -> None:
+    from resurgence_gate.cli.report import parse_renderings, refuse_clashes
+
+    out = tmp_path / "model" / "gate"
+    out.mkdir(parents=True)
+    refuse_clashes(
+        parse_renderings([f"md={out / 'summary.md'}"]), out, str(tmp_path / "model"), "org/model", None
+    )
