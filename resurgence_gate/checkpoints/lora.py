@@ -27,7 +27,7 @@ from resurgence_gate.checkpoints.header import read_header
 from resurgence_gate.checkpoints.layout import read_json
 from resurgence_gate.checkpoints.mapped import Array, TensorFile, decode
 from resurgence_gate.checkpoints.ref import PICKLES
-from resurgence_gate.errors import RefusedCheckpoint
+from resurgence_gate.errors import RefusedCheckpoint, on_one_line
 
 _PAIRS = (
     (re.compile(r"(.+)\.lora_(A|B)(?:\.\w+)?\.weight"), "A"),
@@ -179,19 +179,31 @@ def _linear(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:2] if math.prod(shape[2:]) == 1 else shape
 
 
-def _scale(file: TensorFile, module: str, a: Stored, said: Mapping[str, Any] | None) -> float:
-    """alpha / rank; 1 where only diffusers wrote the file, which leaves out an alpha that is the rank."""
+def _scale(file: TensorFile, module: str, a: Stored, said: Iterable[Mapping[str, Any]]) -> float:
+    """alpha / rank; 1 where only diffusers wrote the file, which leaves out an alpha that is the rank.
+
+    Raises RefusedCheckpoint if two places say two strengths: which one counts depends on who reads it.
+    """
     rank, alpha = (a.shape[0] if a.shape else 0), f"{module}.alpha"
     if not rank:
         return math.nan
+    component = "" if module.startswith(_PEFT) else f"{place_of(module)[0]}."
+    scales = []
     if alpha in file.entries:
         values = _matrix(Stored(file=file, name=alpha))
-        return float(values[0]) / rank if len(values) == 1 else math.nan
-    if said is None:
-        return math.nan if module.startswith(_PEFT) else 1.0
-    component = "" if module.startswith(_PEFT) else f"{place_of(module)[0]}."
-    own = {key.removeprefix(component): value for key, value in said.items() if key.startswith(component)}
-    return _said_scale(own, module, rank) if own else 1.0
+        scales.append(float(values[0]) / rank if len(values) == 1 else math.nan)
+    for strengths in said:
+        own = {k.removeprefix(component): v for k, v in strengths.items() if k.startswith(component)}
+        if own:
+            scales.append(_said_scale(own, module, rank))
+    if any(not math.isclose(scale, scales[0], rel_tol=1e-6) for scale in scales[1:]):
+        raise RefusedCheckpoint(
+            f"{file.path}: two strengths are told for {on_one_line(module)}: {', '.join(f'{s:g}' for s in scales)} "
+            "(by its alpha, its header, or adapter_config.json beside it); save it again"
+        )
+    if scales:
+        return scales[0]
+    return math.nan if module.startswith(_PEFT) and not any(said) else 1.0
 
 
 def _said_scale(said: Mapping[str, Any], module: str, rank: int) -> float:
@@ -217,18 +229,21 @@ def wants_config(file: Path) -> bool:
     return file.suffix.lower() not in PICKLES and any(name.startswith(_PEFT) for name in read_header(file))
 
 
-def _strengths(file: TensorFile) -> Mapping[str, Any] | None:
-    """What is written of alphas: in the header, or in peft's configuration beside the file."""
+def _strengths(file: TensorFile) -> list[Mapping[str, Any]]:
+    """What is written of alphas: in the header, and in peft's configuration beside the file."""
+    beside_it: list[Mapping[str, Any]] = [
+        read_json(config, where=str(config)) for config in beside(file.path)
+    ]
     text = file.metadata.get(_METADATA)
     if text is None:
-        return next((read_json(config, where=str(config)) for config in beside(file.path)), None)
+        return beside_it
     try:
         said = json.loads(text)
     except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict):
         raise RefusedCheckpoint(f"{file.path}: {_METADATA} in its header is not a JSON object; save it again")
-    return said
+    return [said, *beside_it]
 
 
 def _matrix(stored: Stored) -> Array:

@@ -206,6 +206,26 @@ def test_a_lora_that_is_not_wholly_of_the_base_is_refused(
     assert str(file) in str(raised.value)
 
 
+def test_a_lora_with_two_strengths_is_refused(
+    tiny: Path, tmp_path: Path, lay: Callable[..., Checkpoint]
+) -> None:
+    """Who takes the alphas has another model than who takes the header."""
+    file = tmp_path / "l.safetensors"
+    as_kohya(adapted(tiny, rank=3, alpha=3), file)
+    for alpha in (3, 0.0003):
+        said = {
+            f"{part}.{key}": n
+            for part in ("unet", "text_encoder")
+            for key, n in (("r", 3), ("lora_alpha", alpha))
+        }
+        save_file(load_file(file), file, metadata={"lora_adapter_metadata": json.dumps(said)})
+        if alpha == 3:
+            lay(file)
+        else:
+            with pytest.raises(RefusedCheckpoint, match=r"two strengths are told for lora_.*: 1, 0\.0001 "):
+                lay(file)
+
+
 def test_a_lora_is_merged_once(
     tiny: Path, tmp_path: Path, lay: Callable[..., Checkpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
