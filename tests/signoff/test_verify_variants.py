@@ -39,7 +39,7 @@ def test_of_a_repository_with_both(
     with FakeHub(repos={"org/model": {"main": model}}).serve() as hub:
         connect(hub, monkeypatch, tmp_path / "cache")
         assert verify(place, "org/model", tmp_path, "--variant", "fp16") == 0
-        assert f"model org/model@{hub.commit('org/model')} --variant fp16, all" in capsys.readouterr().out
+        assert f"model     org/model@{hub.commit('org/model')} --variant fp16, all" in capsys.readouterr().out
         assert verify(place, "org/model", tmp_path) == 12
         told = capsys.readouterr().err
     assert "unet/diffusion_pytorch_model.fp16.safetensors: is attested, and not there" in told
