@@ -74,6 +74,8 @@ def contradiction(report: GateReport) -> str | None:
         policy = saved_policy(report.policy)
         if recount(report, policy.rules.confidence) != report.ledger:
             return "its counts are not those of what was seen in its draws"
+        if not _looked_at_its_models(report):
+            return "its looks are at other models than the suspect and the reference that it names"
         decision = decide(policy, report.ledger)
     except GateError as error:
         return str(error)
@@ -83,6 +85,11 @@ def contradiction(report: GateReport) -> str | None:
             f"it says {report.decision.verdict}, by {', '.join(report.decision.decided_by)}"
         )
     return None
+
+
+def _looked_at_its_models(report: GateReport) -> bool:
+    seen = {look.arm: look.checkpoint for look in report.looks}
+    return seen[REFERENCE] == report.reference.digest and seen[BEFORE] == report.suspect.digest
 
 
 def _judgements(decision: Decision) -> tuple[Any, ...]:

@@ -24,8 +24,9 @@ def test_a_saved_report_is_rendered(name: str, capsys: pytest.CaptureFixture[str
         (lambda body: body["decision"].update(verdict="PASS"), "its measurements give FAIL"),
         (lambda body: body["ledger"]["before"]["owl"].update(hits=0), "its counts are not those"),
         (lambda body: body["looks"][-1].update(outcomes=["absent"] * 200), "contradicts itself"),
+        (lambda body: body["suspect"].update(digest="0" * 64), "at other models"),
     ],
-    ids=["verdict", "count", "outcomes"],
+    ids=["verdict", "count", "outcomes", "model"],
 )
 def test_an_edited_report_is_refused(
     change: object, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
