@@ -89,7 +89,7 @@ def contradiction(report: GateReport) -> str | None:
 
 def _looked_at_its_models(report: GateReport) -> bool:
     seen = {look.arm: look.checkpoint for look in report.looks}
-    return seen[REFERENCE] == report.reference.digest and seen[BEFORE] == report.suspect.digest
+    return seen.get(REFERENCE) == report.reference.digest and seen.get(BEFORE) == report.suspect.digest
 
 
 def _judgements(decision: Decision) -> tuple[Any, ...]:
