@@ -106,8 +106,11 @@ def refuse_clashes(asked: tuple[Rendering, ...], out: Path | None, *inputs: str 
     for rendering in asked:
         told, place = f"--report {rendering.format}={rendering.path}", rendering.path.resolve()
         beside = folder is not None and folder in place.parents
-        if place.parent == folder and place.name in REPORT:
-            raise UsageError(f"{told}: {place.name} is written there anyway; give another file")
+        own = place.parent == folder and place.name in REPORT
+        if own and place.name != f"report.{rendering.format}":
+            raise UsageError(
+                f"{told}: {place.name} is written there, and is none of this format; give another file"
+            )
         for given in inputs:
             if given is None or not os.path.lexists(given):
                 continue

@@ -72,6 +72,5 @@ def test_a_file_beside_the_report_is_no_input(tmp_path: Path) -> None:
 
     out = tmp_path / "model" / "gate"
     out.mkdir(parents=True)
-    refuse_clashes(
-        parse_renderings([f"md={out / 'summary.md'}"]), out, str(tmp_path / "model"), "org/model", None
-    )
+    asked = [f"md={out / 'summary.md'}", f"html={out / 'report.html'}"]  # that one is written so anyway
+    refuse_clashes(parse_renderings(asked), out, str(tmp_path / "model"), "org/model", None)
