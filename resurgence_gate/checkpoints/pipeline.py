@@ -140,8 +140,9 @@ def load_vae(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype
     """
     with laid_out(checkpoint, "vae/") as root:
         vae = _laid_over(checkpoint, "vae", _load_vae(root / "vae", dtype, checkpoint.ref, xl=False))
+        vae = _settled(vae, device, checkpoint.ref)
     verify(checkpoint, "vae/")
-    return _settled(vae, device, checkpoint.ref)
+    return vae
 
 
 def _load_unet(

@@ -6,7 +6,7 @@ import copy
 import json
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from resurgence_gate.checkpoints.digest import verify
 from resurgence_gate.checkpoints.laid_out import laid_out
-from resurgence_gate.checkpoints.pipeline import load_model, load_unet
+from resurgence_gate.checkpoints.pipeline import load_model, load_unet, load_vae
 from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.errors import RefusedCheckpoint
 from resurgence_gate.vocabulary import Folder
@@ -90,16 +91,37 @@ def test_weights_that_change_after_they_were_hashed_are_refused(load: Any, model
         load(checkpoint, **CPU)
 
 
+def overwrite(file: Path) -> None:
+    """Zeros in place of its tensors; a new file under the name would leave the mapped one as it is."""
+    with file.open("r+b") as stream:
+        header = int.from_bytes(stream.read(8), "little")
+        stream.seek(8 + header)
+        stream.write(bytes(file.stat().st_size - 8 - header))
+
+
 def test_what_is_written_to_a_file_after_it_was_loaded_changes_no_weight(model: Path) -> None:
     loaded = load_model(resolve(Folder(path=model)), **CPU).components
     before = {name: copy.deepcopy(part.state_dict()) for name, part in loaded.items()}
     for file in model.glob("*/*.safetensors"):
-        with file.open(
-            "r+b"
-        ) as stream:  # in place: a new file under the name would leave the mapped one as it is
-            header = int.from_bytes(stream.read(8), "little")
-            stream.seek(8 + header)
-            stream.write(bytes(file.stat().st_size - 8 - header))
+        overwrite(file)
     for name, part in loaded.items():
         for key, tensor in part.state_dict().items():
             assert torch.equal(tensor, before[name][key]), (name, key)
+
+
+@pytest.mark.parametrize(("load", "component"), [(load_unet, "unet"), (load_vae, "vae")])
+def test_a_part_is_copied_before_its_files_are_hashed_again(
+    load: Callable[..., torch.nn.Module], component: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written once they were found right must come too late."""
+    checkpoint = resolve(Folder(path=model))
+    before = load_model(checkpoint, **CPU).components[component].state_dict()
+
+    def verify_then_overwrite(*asked: object) -> None:
+        verify(*asked)  # type: ignore[arg-type]
+        for file in (model / component).glob("*.safetensors"):
+            overwrite(file)
+
+    monkeypatch.setattr("resurgence_gate.checkpoints.pipeline.verify", verify_then_overwrite)
+    for key, tensor in load(checkpoint, **CPU).state_dict().items():
+        assert torch.equal(tensor, before[key]), key
