@@ -14,6 +14,21 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 Loc = tuple[int | str, ...]  # ("rules", "RG102", "max_rate_after")
 _PLAIN = frozenset(f"tag:yaml.org,2002:{tag}" for tag in ("int", "float", "null"))
+_LEFT_OPEN = ("could not find expected ':'", "unexpected end of stream")  # the mistake is where it began
+# What PyYAML says, and what somebody did who did not mean to write that; the first that fits.
+_MEANT = (
+    ("but found '<scalar>'", "more text stands after the end of a value; put the whole value in quotes"),
+    ("but found '?'", 'this is no item of the list before it; begin it with "- ", or indent it as its section'),
+    ("expected <block end>", "this stands in another column than its section; indent it as the lines before"),
+    (
+        "mapping values are not allowed",
+        'a ": " that makes no key; put a value that holds one in quotes, or see to the spaces before this line '
+        "and after the colon of the line before",
+    ),
+    ("could not find expected ':'", 'this is no key with a value; write a ": " between the two'),
+    ("unexpected end of stream", "what is opened here is not closed; add the closing quote"),
+    ("cannot start any token", "a value that begins with this sign is put in quotes"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +90,8 @@ def read_document(text: str) -> Document:
         document = Document(data=None)
         data = None if node is None else _walk(loader, node, (), document)
     except yaml.MarkedYAMLError as error:
-        place = error.problem_mark or error.context_mark
+        left_open = any(words in (error.problem or "") for words in _LEFT_OPEN)
+        place = (left_open and error.context_mark) or error.problem_mark or error.context_mark
         raise Unreadable(_plain_words(error), _mark(place) if place else Mark(1, 1)) from None
     except RecursionError:
         raise Unreadable("is nested too deeply", Mark(1, 1)) from None
@@ -156,6 +172,9 @@ def _plain_words(error: yaml.MarkedYAMLError) -> str:
         return "YAML is indented with spaces; this is a tab"
     if "single document" in (error.context or ""):
         return "holds more than one document"
+    meant = next((told for words, told in _MEANT if words in problem), None)
+    if meant is not None:
+        return f"is not YAML here: {meant}"
     opened = error.context_mark
     since = f" ({error.context} that begins in line {opened.line + 1})" if error.context and opened else ""
     return f"is not YAML here: {problem}{since}"

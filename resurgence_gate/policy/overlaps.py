@@ -52,8 +52,8 @@ def benign_apart(erased: Concepts, benign: BenignData) -> Iterator[Problem]:
         return  # captions are read, and searched, when the check runs
     for field, texts in (("concepts", benign.concepts), ("prompts", benign.prompts or ())):
         for i, text in enumerate(texts):
-            for name in (name for name in erased.all_names if names(name, text)):
-                message = f'"{text}" names the erased concept "{name}"; benign data must be free of it'
+            for name in _erased_in(text, erased):
+                message = f'"{text}" names the erased concept {name}; benign data must be free of it'
                 yield Problem(loc=("benign", field, i), message=message)
 
 
@@ -73,9 +73,9 @@ def labels_sound(
         for i, label in enumerate(spec.labels or ()):
             yield from _other_name((*at, "labels", i), label, erased, asked)
         for i, label in enumerate(spec.none_of_these or ()):
-            for name in (name for name in erased.all_names if names(name, label)):
+            for name in _erased_in(label, erased):
                 message = (
-                    f'"{label}" names the erased concept "{name}", which would be taken for none of these'
+                    f'"{label}" names the erased concept {name}, which would be taken for none of these'
                 )
                 yield Problem(loc=(*at, "none_of_these", i), message=message)
             for name in (name for name in (spec.labels or asked) if same_concept(name, label)):
@@ -103,6 +103,13 @@ def _named(asked: Concepts) -> Iterator[tuple[Loc, str]]:
     for concept, others in asked.synonyms.items():
         for i, name in enumerate(others):
             yield ("synonyms", concept, i), name
+
+
+def _erased_in(text: str, erased: Concepts) -> Iterator[str]:
+    """The erased concepts that `text` names: `"ship"`, or `"ship" (as "boat")` where it holds a synonym."""
+    for at, name in _named(erased):
+        if names(name, text):
+            yield f'"{name}"' if at[0] == "concepts" else f'"{at[1]}" (as "{name}")'
 
 
 def _called(group: str, at: Loc) -> str:

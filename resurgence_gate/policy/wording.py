@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
@@ -14,6 +15,8 @@ from resurgence_gate.policy.text import closest, or_else
 
 _DIGITS = re.compile(r"\^\[0-9a-f\]\{(\d+)\}\$")  # the pattern of a hash in the schema
 _OF_A_SECTION = frozenset({"comparisons", "prompt_source", "threshold"})
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+_KINDS_OF_NUMBER = {"int_parsing": "a whole number", "int_from_float": "a whole number", "float_parsing": "a number"}
 OUR_OWN = frozenset({"duplicate", "not_increasing", "untrimmed", "replicates"}) | _OF_A_SECTION
 
 
@@ -70,7 +73,8 @@ def _of_value(error: ErrorDetails) -> Problem:
         case "string_too_short" | "string_pattern_mismatch":
             return Problem(loc=loc, message="is empty")
         case "tuple_type":
-            return Problem(loc=loc, message="must be a list")
+            such_as = f", such as [{_quoted(given)}]" if isinstance(given, str) and given else ""
+            return Problem(loc=loc, message=f"must be a list{such_as}")
         case "model_type" | "model_attributes_type" | "dict_type":
             return Problem(loc=loc, message="must be a section with keys")
 
@@ -83,10 +87,29 @@ def _of_value(error: ErrorDetails) -> Problem:
             return Problem(loc=loc, message=error["msg"], on_key=kind in _OF_A_SECTION)
         case "less_than" | "greater_than" if _is_limit(loc):
             should = error["msg"].removeprefix("Input ")
-            return Problem(loc=loc, message=f"{given} {should}: with this limit the rule judges nothing")
-        case _:
-            shown = f'"{given[:40]}"' if isinstance(given, str) else str(given)[:40]
-            return Problem(loc=loc, message=f"{shown} {error['msg'].removeprefix('Input ').split(',')[0]}")
+            message = f"{given} {should}: with this limit the rule judges nothing{_as_share(given, context)}"
+            return Problem(loc=loc, message=message)
+        case kind:
+            shown = _quoted(given) if isinstance(given, str) else str(given)[:40]
+            should = error["msg"].removeprefix("Input ").split(",")[0]
+            if kind in _KINDS_OF_NUMBER:
+                should = f"should be {_KINDS_OF_NUMBER[kind]}"
+            return Problem(loc=loc, message=f"{shown} {should}{_as_share(given, context)}")
+
+
+def _quoted(text: str) -> str:
+    """The text as it may be written, in quotes."""
+    return json.dumps(text[:40], ensure_ascii=False)
+
+
+def _as_share(given: Any, context: dict[str, Any]) -> str:
+    """How a share is written, for who wrote a percentage: `; for 25 % write 0.25`, or nothing."""
+    percent = None
+    if isinstance(given, str) and (found := _PERCENT.fullmatch(given)):
+        percent = float(found[1])
+    elif isinstance(given, int | float) and 1 < given <= 100 and 1 in (context.get("lt"), context.get("le")):
+        percent = float(given)
+    return "" if percent is None else f"; for {percent:g} % write {percent / 100:g}"
 
 
 def _is_limit(loc: Loc) -> bool:
