@@ -19,3 +19,8 @@ def pocket_names() -> list[str]:
     folder = pocket_folder()
     base = [BASE] if (folder / BASE / "model_index.json").is_file() else []
     return base + sorted(file.stem for file in folder.glob("*.safetensors"))
+
+
+def pocket_detectors() -> dict[str, Path]:
+    """The embedded detectors' folders, by their names in a policy: `pocket:clip`."""
+    return {f"pocket:{place.name}": place for place in sorted((pocket_folder() / "detectors").iterdir())}

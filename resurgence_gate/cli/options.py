@@ -77,7 +77,8 @@ StoreFolder = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Where results are kept, to resume and reuse [default: the user's cache folder].",
+        help="Where results are kept, to resume and reuse "
+        "[default: $RESURGENCE_GATE_STORE, or the user's cache folder].",
         show_default=False,
     ),
 ]

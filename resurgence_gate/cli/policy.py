@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from resurgence_gate.policy.document import Document
+    from resurgence_gate.policy.document import Document, Loc, Problem
     from resurgence_gate.policy.schema import Policy
 
 app = typer.Typer(
@@ -43,22 +44,27 @@ def validate(
         typer.Argument(metavar="FILE...", help="Policy files, or names of shipped ones.", show_default=False),
     ],
 ) -> None:
-    """Say whether policies are sound.
+    """Say whether policies are sound, and what a check by them takes.
 
-    Every mistake is shown with its line and column.
+    Every mistake is shown with its line and column. A file that a sound policy names and this machine lacks is
+    told, too: it is needed where the check is run.
     """
     from resurgence_gate.errors import PolicyError
     from resurgence_gate.policy.load import read_policy
+    from resurgence_gate.policy.needs import work_of
 
     broken = []
     for name in files:
         try:
             policy, document = read_policy(name)
             _refuse_unknown_pocket(policy, document, name)
+            absent = _not_here(policy, document, name)
         except PolicyError as error:
             broken.append(str(error))
         else:
             typer.echo(f"{name}: sound; policy {policy.name}, sha256 {policy.digest[:12]}")
+            for line in (work_of(policy), *(f"not on this machine: {line}" for line in absent)):
+                typer.echo(f"  {line}")
     if broken:
         raise PolicyError("\n".join([f"{len(broken)} of {len(files)} policies unsound", *broken]))
 
@@ -100,7 +106,11 @@ def init(
     from resurgence_gate.policy.write import new_policy, write_new
 
     write_new(file, new_policy(file, extends))
-    typer.echo(f"Written: {file}; see what it says with `resurgence-gate policy show {file} --resolved`")
+    there = shlex.quote(str(file))
+    typer.echo(
+        f"Written: {file}; change it and ask `resurgence-gate policy validate {there}`; all that it says: "
+        f"`resurgence-gate policy show {there} --resolved`"
+    )
 
 
 @app.command(epilog=_SCHEMA)
@@ -123,17 +133,50 @@ def list_() -> None:
 
 def _refuse_unknown_pocket(policy: Policy, document: Document, source: str) -> None:
     """The embedded models are known beforehand; whether others exist is seen when they are fetched."""
-    from resurgence_gate.checkpoints.pocket import pocket_names
+    from resurgence_gate.checkpoints.pocket import pocket_detectors, pocket_names
     from resurgence_gate.errors import PolicyError
-    from resurgence_gate.policy.files import find_policy
-    from resurgence_gate.policy.text import messages, or_else, shown
+    from resurgence_gate.policy.document import Problem
+    from resurgence_gate.policy.overlaps import detectors_of
+    from resurgence_gate.policy.text import or_else
 
-    known = [f"pocket:{name}" for name in pocket_names()]
-    reference = policy.reference
-    if not known or not reference.startswith("pocket:") or reference in known:
-        return
-    message = f'"{reference}" is unknown{or_else(reference, known)}; embedded: {", ".join(known)}'
-    place = ("reference",)
-    raise PolicyError(
-        "\n".join(messages([(document.mark(place), place, message)], shown(find_policy(source))))
-    )
+    models = [f"pocket:{name}" for name in pocket_names()]
+    named: list[tuple[Loc, str, list[str]]] = [(("reference",), policy.reference, models)]
+    for at, spec in detectors_of(policy.detector, policy.retained):
+        if isinstance(model := getattr(spec, "model", None), str):
+            named.append(((*at, "model"), model, list(pocket_detectors())))
+    unknown = [
+        Problem(loc=loc, message=f'"{name}" is unknown{or_else(name, known)}; embedded: {", ".join(known)}')
+        for loc, name, known in named
+        if known and name.startswith("pocket:") and name not in known
+    ]
+    if unknown:
+        raise PolicyError("\n".join(_told(unknown, document, source)))
+
+
+def _not_here(policy: Policy, document: Document, source: str) -> list[str]:
+    """The files and plugins that the policy names and this machine lacks."""
+    from resurgence_gate.detectors.plugins import installed_plugins
+    from resurgence_gate.policy.document import Problem
+    from resurgence_gate.policy.needs import not_here
+    from resurgence_gate.policy.overlaps import detectors_of
+    from resurgence_gate.policy.schema import Plugin
+    from resurgence_gate.policy.text import or_else
+
+    installed = [plugin.name for plugin in installed_plugins()]
+    plugins = [
+        Problem(
+            loc=(*at, "name"),
+            message=f'no installed package registers a detector "{spec.name}"{or_else(spec.name, installed)}',
+        )
+        for at, spec in detectors_of(policy.detector, policy.retained)
+        if isinstance(spec, Plugin) and spec.name not in installed
+    ]
+    return _told([*not_here(policy), *plugins], document, source)
+
+
+def _told(problems: list[Problem], document: Document, source: str) -> list[str]:
+    from resurgence_gate.policy.files import find_policy
+    from resurgence_gate.policy.text import messages, shown
+
+    marked = [(document.mark(p.loc), p.loc, p.message) for p in problems]
+    return messages(marked, shown(find_policy(source)))

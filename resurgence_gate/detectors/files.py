@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resurgence_gate.checkpoints.digest import hash_file
-from resurgence_gate.checkpoints.pocket import pocket_folder
+from resurgence_gate.checkpoints.pocket import pocket_detectors
 from resurgence_gate.detectors.labels import require_open_clip_folder
 from resurgence_gate.errors import ResourceError, UsageError
 from resurgence_gate.vocabulary import HubRepo
@@ -143,7 +143,7 @@ def _tagged(model: str, tag: str) -> Path:
 def _local_folder(model: str) -> Path | None:
     """The folder that `model` names, or None for a name that a hub resolves."""
     if model.startswith("pocket:"):
-        known = {f"pocket:{place.name}": place for place in sorted((pocket_folder() / "detectors").iterdir())}
+        known = pocket_detectors()
         if model not in known:
             raise UsageError(
                 f"detector {model!r} is not part of the pocket benchmark; it has {', '.join(known)}"

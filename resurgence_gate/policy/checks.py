@@ -15,6 +15,7 @@ from resurgence_gate.policy.overlaps import (
     retained_apart,
     synonyms,
 )
+from resurgence_gate.policy.paths import is_table
 from resurgence_gate.policy.reach import (
     contamination_reachable,
     erased_reachable,
@@ -107,7 +108,7 @@ def _prompt_set_pinned(group: str) -> Callable[[Asked], Iterator[Problem]]:
         if given is None:
             return
         loc: Loc = (group, "prompt_set")
-        if given.source.lower().endswith((".csv", ".jsonl")):
+        if is_table(given.source):
             if given.revision is not None:
                 yield Problem(
                     loc=(*loc, "revision"), message="a file has no revision; take it away", on_key=True

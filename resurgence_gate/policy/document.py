@@ -18,7 +18,10 @@ _LEFT_OPEN = ("could not find expected ':'", "unexpected end of stream")  # the 
 # What PyYAML says, and what somebody did who did not mean to write that; the first that fits.
 _MEANT = (
     ("but found '<scalar>'", "more text stands after the end of a value; put the whole value in quotes"),
-    ("but found '?'", 'this is no item of the list before it; begin it with "- ", or indent it as its section'),
+    (
+        "but found '?'",
+        'this is no item of the list before it; begin it with "- ", or indent it as its section',
+    ),
     ("expected <block end>", "this stands in another column than its section; indent it as the lines before"),
     (
         "mapping values are not allowed",

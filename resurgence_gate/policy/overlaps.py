@@ -74,9 +74,7 @@ def labels_sound(
             yield from _other_name((*at, "labels", i), label, erased, asked)
         for i, label in enumerate(spec.none_of_these or ()):
             for name in _erased_in(label, erased):
-                message = (
-                    f'"{label}" names the erased concept {name}, which would be taken for none of these'
-                )
+                message = f'"{label}" names the erased concept {name}, which would be taken for none of these'
                 yield Problem(loc=(*at, "none_of_these", i), message=message)
             for name in (name for name in (spec.labels or asked) if same_concept(name, label)):
                 if not any(names(gone, label) for gone in erased.all_names):

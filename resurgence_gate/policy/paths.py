@@ -37,6 +37,11 @@ def as_written(data: dict[str, Any], folder: Path | None) -> dict[str, Any]:
     return data
 
 
+def is_table(source: str) -> bool:
+    """Whether the source of a prompt set is a file, and no data set on the Hub."""
+    return source.lower().endswith(_TABLES)
+
+
 def _places(data: Any, *, absolute: bool = False) -> Iterator[tuple[dict[str, Any], str, bool]]:
     """(section, key, whether it can be nothing but a path) of every value that may be a relative path."""
     for section, key, only_a_path in _keys(data):
@@ -62,7 +67,7 @@ def _keys(data: Any) -> Iterator[tuple[Any, str, bool]]:
     for name in ("erased", "retained", "benign"):
         prompt_set = _within(data, name, "prompt_set")
         source = _within(prompt_set, "source")
-        if isinstance(source, str) and source.lower().endswith(_TABLES):
+        if isinstance(source, str) and is_table(source):
             yield prompt_set, "source", True
     yield _within(data, "benign"), "path", True
 

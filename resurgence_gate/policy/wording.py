@@ -16,7 +16,11 @@ from resurgence_gate.policy.text import closest, or_else
 _DIGITS = re.compile(r"\^\[0-9a-f\]\{(\d+)\}\$")  # the pattern of a hash in the schema
 _OF_A_SECTION = frozenset({"comparisons", "prompt_source", "threshold"})
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
-_KINDS_OF_NUMBER = {"int_parsing": "a whole number", "int_from_float": "a whole number", "float_parsing": "a number"}
+_KINDS_OF_NUMBER = {
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+}
 OUR_OWN = frozenset({"duplicate", "not_increasing", "untrimmed", "replicates"}) | _OF_A_SECTION
 
 

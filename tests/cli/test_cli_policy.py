@@ -37,6 +37,84 @@ def test_validate_knows_the_pocket_models(tmp_path: Path, capsys: Capture) -> No
     )
 
 
+def test_validate_knows_the_pocket_detectors(tmp_path: Path, capsys: Capture) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text((TESTS / "small.yaml").read_text().replace("pocket:clip", "pocket:clpi"))
+    assert run(["policy", "validate", str(mine)]) == 2
+    assert 'detector.model: "pocket:clpi" is unknown; did you mean "pocket:clip"?' in capsys.readouterr().err
+
+
+def test_validate_says_what_a_check_takes(tmp_path: Path, capsys: Capture) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "version: 1\nextends: object\nname: mine\ndescription: A chain.\nprobes:\n"
+        "  - {name: full, recipe: standard/v1/full, doses: [50, 100], replicates: 3}\n"
+        "  - kind: chain\n    name: two\n    links:\n"
+        "      - {name: a, recipe: standard/v1/lora, doses: [50], replicates: 1}\n"
+        "      - {name: b, recipe: standard/v1/lora, doses: [200], replicates: 1}\n"
+    )
+    assert run(["policy", "validate", str(mine), "pocket"]) == 0
+    chained, pocket = [line for line in capsys.readouterr().out.splitlines() if "a check draws" in line]
+    assert chained.endswith(
+        "draws 400 pictures 10 times (reference, before, after 8 doses), 4000 in all, and 80 benign ones; "
+        "it trains 550 steps"
+    )
+    assert "200 pictures 6 times (reference, before, after 4 doses), 1200 in all" in pocket
+
+
+ABSENT = {
+    "a folder": (
+        "benign: {kind: folder, path: photos, pictures: 80, held_out: 0.2}",
+        "benign.path: there is no folder",
+    ),
+    "a prompt table": (
+        "benign: {concepts: [garden], prompts: null, prompt_set: {source: p.csv, column: p}, pictures: 80}\n"
+        "detector: {labels: null}",
+        "benign.prompt_set.source: there is no file",
+    ),
+    "weights": (
+        "detector: {kind: giphy, weights: best.pkl}",
+        "detector.weights: there is no file best.pkl",
+    ),
+    "a model's folder": (
+        "detector: {kind: classifier, model: ./birds}",
+        "detector.model: there is no folder birds",
+    ),
+    "a reference": ("reference: ~nobody-at-all/model", "reference: there is no folder ~nobody-at-all/model"),
+    "a plugin": (
+        "detector: {kind: plugin, name: my-detector}",
+        'detector.name: no installed package registers a detector "my-detector"',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ABSENT)
+def test_validate_tells_what_this_machine_lacks(name: str, tmp_path: Path, capsys: Capture) -> None:
+    """It is a sound policy nevertheless: where it is run may be elsewhere."""
+    section, told = ABSENT[name]
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"version: 1\nextends: object\nname: mine\ndescription: Ours.\n{section}\n")
+    assert run(["policy", "validate", str(mine)]) == 0
+    shown = capsys.readouterr().out
+    assert f"{mine}: sound" in shown
+    (line,) = [line for line in shown.splitlines() if "not on this machine" in line]
+    assert f"{mine}:5:" in line
+    assert told in line
+
+
+def test_validate_finds_what_is_there(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "best.pkl").touch()
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "version: 1\nextends: object\nname: mine\ndescription: Ours.\n"
+        "benign: {kind: folder, path: photos, pictures: 80, held_out: 0.2}\n"
+        "detector: {kind: giphy, weights: best.pkl}\n"
+    )
+    assert run(["policy", "validate", str(mine)]) == 0
+    assert "not on this machine" not in capsys.readouterr().out
+
+
 def test_show_prints_the_file(capsys: Capture) -> None:
     assert run(["policy", "show", "object"]) == 0
     assert capsys.readouterr().out == shipped_policies()["object"].read_text()
