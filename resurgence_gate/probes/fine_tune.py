@@ -100,11 +100,12 @@ class _Run:
         noise = torch.randn((size, *self.data.latents.shape[2:]), generator=g)
         z = self.data.latents[mirrored, rows]
         value = self.at_once.halving(size, lambda n: self._backward(n, z, rows, t, noise))
-        torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
+        # Of finite gradients, too, the norm may be infinite: clipped by it all are zero, and nothing would be learnt.
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise self._diverged(step + 1)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if not math.isfinite(value):
-            raise self._diverged(step + 1)
         return value
 
     def _backward(self, at_once: int, z: Tensor, rows: Tensor, t: Tensor, noise: Tensor) -> float:
@@ -200,7 +201,7 @@ class _Run:
 
     def _diverged(self, steps: int) -> MeasurementError:
         return MeasurementError(
-            f"probe {self.probe.name} diverged within {steps} steps: its loss or its weights are not finite, "
+            f"probe {self.probe.name} diverged within {steps} steps: its loss, gradients or weights are not finite, "
             f"so nothing can be said of this checkpoint; lower its lr ({self.probe.lr:g})"
         )
 

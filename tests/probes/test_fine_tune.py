@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from resurgence_gate.checkpoints.pipeline import load_model, load_unet
+from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.diffusion.attention import CROSS_ATTENTION, select
 from resurgence_gate.errors import MeasurementError, ResourceError, UsageError
 from resurgence_gate.execution.interface import SilentProgress
@@ -30,7 +31,7 @@ from resurgence_gate.probes.run import fine_tune, task_key
 from resurgence_gate.store.folder import Store
 from resurgence_gate.store.manifest import _known_whole
 from resurgence_gate.store.versions import made_with
-from resurgence_gate.vocabulary import LoadedFile, Overlay
+from resurgence_gate.vocabulary import Folder, LoadedFile, Overlay
 
 
 def run(task):
@@ -278,6 +279,19 @@ def test_a_probe_that_diverges_says_so(task):
     wild = dataclasses.replace(task, probe=FULL.model_copy(update={"lr": 1e30}))
     with pytest.raises(MeasurementError, match="diverged"):
         run(wild)
+
+
+def test_gradients_that_are_clipped_to_nothing_are_no_fine_tune(task, tmp_path):
+    """The same model, its queries scaled up and its keys down: finite gradients, whose norm is not."""
+    scale = {"attn1.to_q.weight": 1e30, "attn1.to_k.weight": 1e-30}
+    file = tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors"
+    scaled = {
+        k: t * next((s for n, s in scale.items() if k.endswith(n)), 1.0) for k, t in load_file(file).items()
+    }
+    save_file(scaled, file, metadata={"format": "pt"})
+    suspect = resolve(Folder(path=tmp_path / "model"))
+    with pytest.raises(MeasurementError, match=r"gradients .* not finite"):
+        run(dataclasses.replace(task, checkpoint=suspect))
 
 
 def test_no_data_is_an_error(task):
