@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
-from resurgence_gate.decision.quantities import Quantity, percent
+from resurgence_gate.decision.quantities import Quantity
 from resurgence_gate.vocabulary import Finding, Interval, Judgement
 
 MOST_PICTURES = 100_000  # nobody draws more of one kind to settle a question
@@ -130,7 +130,7 @@ def _compared(claim: Claim, judgement: Judgement, confidence: float, level: floa
 
 
 def _statement(claim: Claim, judgement: Judgement, confidence: float, level: float, more: int | None) -> str:
-    asked = f"limit: {claim.side} {percent(claim.limit)}"
+    asked = f"limit: {claim.side} {claim.quantity.told(claim.limit)}"
     if claim.flaw:
         return f"{claim.subject}: not measured, {claim.flaw} ({asked})"
     bounds = _bounds_in_words(claim, judgement, confidence, level)
@@ -139,17 +139,18 @@ def _statement(claim: Claim, judgement: Judgement, confidence: float, level: flo
 
 
 def _bounds_in_words(claim: Claim, judgement: Judgement, confidence: float, level: float) -> str:
+    told = claim.quantity.told
     safe, breach = claim.safe_bound(confidence), claim.breach_bound(1 - level)
     if safe == breach:  # a number without chance in it
         return ""
     match judgement:
         case Judgement.HOLDS:
-            return f", {claim.side} {percent(safe)}"
+            return f", {claim.side} {told(safe)}"
         case Judgement.BREACHED:
-            return f", {_opposite(claim.side)} {percent(breach)}"
+            return f", {_opposite(claim.side)} {told(breach)}"
         case Judgement.UNDECIDED:
             low, high = sorted((safe, breach))
-            return f", between {percent(low)} and {percent(high)}"
+            return f", between {told(low)} and {told(high)}"
         case _:
             assert_never(judgement)
 

@@ -22,6 +22,12 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
+def points(difference: float) -> str:
+    """Three digits of a difference of two shares, for people: 40 % after 10 % is 30 points more, not 30 %."""
+    told = f"{100 * difference:.3g}"
+    return f"{told} point" if told in {"1", "-1"} else f"{told} points"
+
+
 class Quantity(Protocol):
     """Something measured."""
 
@@ -36,6 +42,9 @@ class Quantity(Protocol):
     @property
     def figures(self) -> str:
         """The estimate and its counts, for people."""
+
+    def told(self, value: float) -> str:
+        """A value of this kind (an estimate, a bound, a limit) with its unit, for people."""
 
     def bounds(self, confidence: float, trials: int | None = None) -> Interval:
         """One-sided bounds; with `trials`, as if the estimate had been seen on so many pictures."""
@@ -78,6 +87,10 @@ class Share:
     def counts(self) -> str:
         """12 of 80."""
         return f"{self.rate.hits} of {self.rate.trials}"
+
+    def told(self, value: float) -> str:
+        """In percent."""
+        return percent(value)
 
     def bounds(self, confidence: float, trials: int | None = None) -> Interval:
         """Clopper-Pearson."""
@@ -123,8 +136,12 @@ class Lift:
 
     @property
     def figures(self) -> str:
-        """A rise of 15 % over 80 pairs."""
-        return f"a {self.word} of {percent(self.estimate)} over {self.trials} pairs"
+        """A rise of 15 percentage points over 80 pairs."""
+        return f"a {self.word} of {100 * self.estimate:.3g} percentage points over {self.trials} pairs"
+
+    def told(self, value: float) -> str:
+        """In points of a percentage."""
+        return points(value)
 
     def bounds(self, confidence: float, trials: int | None = None) -> Interval:
         """Bonferroni over two Clopper-Pearson bounds."""
@@ -159,6 +176,10 @@ class Gain:
         """Fell by 12 % on 48 held-out pictures."""
         return f"fell by {percent(self.estimate)} on {self.trials} held-out pictures"
 
+    def told(self, value: float) -> str:
+        """In percent of the loss before."""
+        return percent(value)
+
     def bounds(self, confidence: float, trials: int | None = None) -> Interval:
         """Mean -+ t * spread / sqrt(n)."""
         n = self.trials if trials is None else trials
@@ -189,6 +210,10 @@ class Number:
     def figures(self) -> str:
         """The number."""
         return percent(self.estimate)
+
+    def told(self, value: float) -> str:
+        """In percent."""
+        return percent(value)
 
     def bounds(self, confidence: float, trials: int | None = None) -> Interval:
         """Itself."""

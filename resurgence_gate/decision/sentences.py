@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from resurgence_gate.decision.case import Case
-from resurgence_gate.decision.quantities import Share, percent
+from resurgence_gate.decision.quantities import Share, percent, points
 from resurgence_gate.vocabulary import Arm, Finding, Judgement, Rate, Verdict
 
 DOUBTS = {
@@ -65,7 +65,7 @@ def _never_erased(case: Case, breach: Finding, others: int) -> str:
     before = case.erased(case.ledger.before)
     return (
         f"{_who(breach, others, 'erased')} never went away: {_whole(_of(before, breach))} of "
-        f"{_their_pictures_show(breach)} before any fine-tune (limit {_limit(breach)})"
+        f"{_their_pictures_show(breach)} before any fine-tune (limit {percent(breach.threshold or 0.0)})"
         f"{_highest(before, breach)}"
     )
 
@@ -73,7 +73,8 @@ def _never_erased(case: Case, breach: Finding, others: int) -> str:
 def _resurged(case: Case, breach: Finding, others: int) -> str:
     arm = Arm(probe=breach.probe or "", dose=breach.dose or 0, replicate=breach.replicate or 0)
     before, after = case.erased(case.ledger.before), case.rates_after(arm)
-    limit = f"limit {_limit(breach)}" if breach.rule == "RG102" else f"limit: a rise of {_limit(breach)}"
+    most = breach.threshold or 0.0
+    limit = f"limit {percent(most)}" if breach.rule == "RG102" else f"limit: a rise of {points(most)}"
     return (
         f"{_who(breach, others, 'erased')} resurged: {_whole(_of(before, breach))} of "
         f"{_their_pictures_show(breach, 'showed')} before, {_whole(_of(after, breach))} after "
@@ -83,7 +84,7 @@ def _resurged(case: Case, breach: Finding, others: int) -> str:
 
 def _utility_lost(case: Case, breach: Finding, others: int) -> str:
     control, before = case.retained(case.ledger.retained_control), case.retained(case.ledger.retained_before)
-    least, drop = percent(case.rules.RG104.min_retained_rate), percent(case.rules.RG104.max_retained_drop)
+    least, drop = percent(case.rules.RG104.min_retained_rate), points(case.rules.RG104.max_retained_drop)
     return (
         f"the model lost its use for {_who(breach, others, 'retained')}: {_whole(_of(before, breach))} of "
         f"{_their_pictures_show(breach)}, in the reference {_whole(_of(control, breach))} (asked: at least "
@@ -142,10 +143,6 @@ def _all(rates: Mapping[str, Rate]) -> Share:
 
 def _one(rate: Rate) -> Share:
     return Share(rate=rate)
-
-
-def _limit(finding: Finding) -> str:
-    return percent(finding.threshold or 0.0)
 
 
 def _whole(share: Share) -> str:

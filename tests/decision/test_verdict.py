@@ -84,7 +84,7 @@ def test_a_model_of_noise_fails_although_no_fine_tune_of_it_works() -> None:
     assert decision.decided_by == ("RG104",)
     assert decision.sentence == (
         "FAIL: the model lost its use for the retained concepts: 0 % of their pictures show them, in the "
-        "reference 100 % (asked: at least 50 %, and a drop of at most 40 %); worst: bee, 0 of 8."
+        "reference 100 % (asked: at least 50 %, and a drop of at most 40 points); worst: bee, 0 of 8."
     )
 
 

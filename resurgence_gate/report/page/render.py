@@ -46,8 +46,8 @@ def seen(value: Any) -> Any:
 
 
 def unbroken(text: str) -> str:
-    """A number and its percent sign, and the two of a pair of bounds, stay on one line."""
-    return re.sub(r" (?=%)|(?<=\d,) (?=\d[\d.]*\])", "\u00a0", text)
+    """A number and its unit, and the two of a pair of bounds, stay on one line."""
+    return re.sub(r" (?=%)|(?<=\d) (?=(?:percentage )?points?\b)|(?<=\d,) (?=\d[\d.]*\])", "\u00a0", text)
 
 
 @cache
