@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated
@@ -103,6 +104,8 @@ def _root(
 def main() -> None:
     """Run the command line and exit with the code that says what happened."""
     signal.signal(signal.SIGTERM, _terminate)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup stays deaf
+        signal.signal(signal.SIGHUP, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without our signs must not cost a verdict
@@ -123,9 +126,10 @@ def run(arguments: list[str]) -> int:
         if code == USAGE and arguments[:1] == ["check"]:
             check.note_misuse(error, arguments)
     if message:
-        print(message, file=sys.stderr)
+        with suppress(OSError):  # nobody may be there to read it, and the code says it all
+            print(message, file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+    raise Terminated(number)

@@ -15,11 +15,15 @@ from resurgence_gate.visible import visible
 
 RESUME = "interrupted; the same command resumes"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-INTERNAL, USAGE, INFRASTRUCTURE, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
+INTERNAL, USAGE, INFRASTRUCTURE, INTERRUPTED = 1, 2, 3, 130
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived."""
+    """A signal asks for an end: SIGTERM, or SIGHUP when the terminal is gone. Shells call it 128 + its number."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = 128 + number
+        super().__init__(f"signal {number}")
 
 
 def debugging(arguments: list[str]) -> bool:
@@ -36,7 +40,7 @@ def explain(error: BaseException) -> tuple[int, str]:
         case KeyboardInterrupt() | typer.Abort():
             return INTERRUPTED, RESUME
         case Terminated():
-            return TERMINATED, RESUME
+            return error.exit_code, RESUME
         case BrokenPipeError():
             sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - so that the flush at exit is silent
             return INTERNAL, ""

@@ -72,7 +72,7 @@ FAILURES = {
     "mps": (RuntimeError("MPS backend out of memory"), 3, "out of memory"),
     "disk": (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 3, "the disk is full (/x/y)"),
     "interrupt": (KeyboardInterrupt(), 130, "interrupted; the same command resumes"),
-    "terminated": (Terminated(), 143, "interrupted; the same command resumes"),
+    "terminated": (Terminated(15), 143, "interrupted; the same command resumes"),
     "hub": (HubError("no network"), 3, "error: no network"),
     "refused": (RefusedCheckpoint("a pickle"), 12, "error: a pickle"),
     "usage": (UsageError("no such thing"), 2, "error: no such thing"),
@@ -233,7 +233,9 @@ def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "error" not in shown.err.replace("internal error", "")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_signals(number: int, code: int) -> None:
     program = (
         "import signal, time, resurgence_gate.cli as cli\n"
@@ -251,3 +253,28 @@ def test_signals(number: int, code: int) -> None:
     process.send_signal(number)
     _, shown = process.communicate(timeout=30)
     assert (process.returncode, shown) == (code, "interrupted; the same command resumes\n")
+
+
+def test_under_nohup_the_terminal_may_go() -> None:
+    program = (
+        "import os, signal, resurgence_gate.cli as cli\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "cli.app = lambda *a, **k: os.kill(os.getpid(), signal.SIGHUP)\n"
+        "cli.main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_check_whose_terminal_is_gone_is_interrupted_all_the_same() -> None:
+    """Writing to a terminal that hung up is an error, and no reason to say that something else happened."""
+    program = (
+        "import os, signal, sys, resurgence_gate.cli as cli\n"
+        "def ask(*a, **k):\n"
+        "    os.close(2)\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "cli.app = ask\n"
+        "cli.main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 129

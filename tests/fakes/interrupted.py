@@ -155,7 +155,7 @@ def until_done(
         assert not again, f"computed a second time: {again}"
         if code in VERDICTS:
             break
-        assert code in (-signal.SIGKILL, 130, 143), run.said
+        assert code in (-signal.SIGKILL, 129, 130, 143), run.said
         tally.interrupted += 1
         assert_no_verdict(check, name, code)
     assert code == check.code

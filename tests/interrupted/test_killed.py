@@ -53,7 +53,9 @@ def test_killed_a_hundred_times_it_goes_on_to_the_same_report(forked: Zygote, tm
     )
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_asked_to_stop_it_says_how_to_go_on(check: Interrupted, number: int, code: int) -> None:
     stopped: list[Run] = []
 
@@ -72,7 +74,7 @@ def test_asked_to_stop_it_says_how_to_go_on(check: Interrupted, number: int, cod
 def test_asked_to_stop_at_any_time_it_never_goes_on_unheard(check: Interrupted) -> None:
     """Wherever the signal arrives, also within a library that catches what it can."""
     rng, interrupted = random.Random(7), 0
-    codes = {signal.SIGINT: 130, signal.SIGTERM: 143}
+    codes = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
     for number in count():
         if interrupted >= 30:
             break
