@@ -26,6 +26,8 @@ prepare() {
   [[ -n $RG_POLICY ]] || wrong "the input policy is empty"
   [[ $RG_FAIL_ON_INCONCLUSIVE == true || $RG_FAIL_ON_INCONCLUSIVE == false ]] ||
     wrong "the input fail-on-inconclusive is neither true nor false"
+  [[ $RG_ALLOW_PICKLE == true || $RG_ALLOW_PICKLE == false ]] ||
+    wrong "the input allow-pickle is neither true nor false"
   if ! type -P -- "$RG_COMMAND" >"$RG_DIR/state/command"; then
     logged install || stop "$?"
     echo "$RG_DIR/venv/bin/resurgence-gate" >"$RG_DIR/state/command"
@@ -58,6 +60,7 @@ gate() {
   out=$(recall out)
   [[ -z ${RG_BASE-} ]] || model+=(--base="$RG_BASE")
   [[ -z ${RG_VARIANT-} ]] || model+=(--variant="$RG_VARIANT")
+  [[ $RG_ALLOW_PICKLE == false ]] || model+=(--allow-pickle)
   [[ -n ${HF_TOKEN-} ]] || unset HF_TOKEN
   logged env -u GITHUB_TOKEN -u ACTIONS_ID_TOKEN_REQUEST_TOKEN -u ACTIONS_ID_TOKEN_REQUEST_URL \
     -u ACTIONS_RUNTIME_TOKEN -u GITHUB_ENV -u GITHUB_PATH -u GITHUB_OUTPUT -u GITHUB_STATE -u GITHUB_STEP_SUMMARY \

@@ -224,6 +224,17 @@ def test_the_variant_is_fetched_and_checked_and_none_is_none(tmp_path: Path) -> 
         assert not [word for line in commands for word in line if word == b"--variant="]
 
 
+def test_pickles_are_fetched_and_checked_where_that_is_asked(tmp_path: Path) -> None:
+    for asked, told in (("true", True), ("false", False), (None, False)):
+        folder = tmp_path / f"asked-{asked}"
+        folder.mkdir()
+        inputs = INPUTS if asked is None else {**INPUTS, "allow-pickle": asked}
+        run_action(folder, scripted(folder, check="report; exit 10", report=CHECKED[10]), inputs)
+        commands = [line.split(b"\0") for line in (folder / "arguments").read_bytes().split(b"\0\n")[:-1]]
+        named = {line[0]: b"--allow-pickle" in line for line in commands}
+        assert [named[b"fetch"], named[b"check"]] == [told, told]
+
+
 def test_the_runner_obeys_nothing_that_the_gate_prints(tmp_path: Path) -> None:
     said = "echo '::add-mask::x'; echo -n '::stop-commands::y'"
     job = run_action(tmp_path, scripted(tmp_path, fetch=said, check=f"{said}; exit 1"), INPUTS)
@@ -276,7 +287,8 @@ def test_the_token_goes_to_one_step_and_no_input_into_a_script() -> None:
     [
         ({"policy": "p"}, "the input model is empty"),
         ({"model": "m"}, "the input policy is empty"),
-        ({**INPUTS, "fail-on-inconclusive": "no"}, "neither true nor false"),
+        ({**INPUTS, "fail-on-inconclusive": "no"}, "fail-on-inconclusive is neither true nor false"),
+        ({**INPUTS, "allow-pickle": "yes"}, "allow-pickle is neither true nor false"),
     ],
 )
 def test_wrong_inputs_are_told(inputs: dict[str, str], words: str, tmp_path: Path) -> None:
