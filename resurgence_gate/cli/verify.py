@@ -25,8 +25,8 @@ Examples:
       --issuer https://token.actions.githubusercontent.com
 \b
 Checked are the signature; the SHA-256 of every file that is loaded of the model, with none missing and none
-beside them; the policy; the times; and a report.json, if one lies beside the bundle. Every file is hashed, and
-nothing is run.
+beside them; the policy, with the tables of prompts that it names; the times; and a report.json, if one lies
+beside the bundle. Every file is hashed, and nothing is run.
 \b
 Exit codes: 0 all holds and the verdict is PASS; 10 and 11 all holds, and the verdict is FAIL or INCONCLUSIVE;
 12 refused: something does not hold (each thing is told); 2 something cannot be read, or there is neither a
@@ -118,7 +118,14 @@ def verify(
     from resurgence_gate.policy.load import load_policy
     from resurgence_gate.signoff.keyless import read_keyless
     from resurgence_gate.signoff.keys import key_id, read_public_key
-    from resurgence_gate.signoff.verify import Demand, file_refusals, read_signed, refusals, report_beside
+    from resurgence_gate.signoff.verify import (
+        Demand,
+        file_refusals,
+        read_signed,
+        refusals,
+        report_beside,
+        table_refusals,
+    )
     from resurgence_gate.visible import one_line
     from resurgence_gate.vocabulary import Access, Folder
 
@@ -142,7 +149,7 @@ def verify(
         approved_by=approved_by,
         report=report or report_beside(bundle),
     )
-    found = list(refusals(statement, demand))
+    found = [*refusals(statement, demand), *table_refusals(statement, loaded)]
     found += file_refusals(statement, resolve(ref, access), ref.path if isinstance(ref, Folder) else None)
     if found:
         lines = "".join(f"\n  - {one_line(line)}" for line in found)

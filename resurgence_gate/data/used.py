@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from resurgence_gate.data.rows import read_rows
 from resurgence_gate.data.store_pictures import chosen_pictures
-from resurgence_gate.policy.schema import BenignDataset, BenignFolder, GeneratedBenign, Policy
+from resurgence_gate.policy.schema import BenignDataset, BenignFolder, GeneratedBenign, Policy, PromptSet
 from resurgence_gate.policy.shorthand import named_lists
 from resurgence_gate.store.folder import Store
 from resurgence_gate.store.keys import content_key
@@ -15,7 +16,23 @@ from resurgence_gate.vocabulary import SourceUsed
 
 def prompt_sources(policy: Policy) -> tuple[SourceUsed, ...]:
     """The named lists of the policy, then its prompt sets, read again. Raises UsageError and HubError."""
-    return (*_named_lists(policy), *_prompt_sets(policy))
+    return (*_named_lists(policy), *(prompt_source(*asked, policy.folder) for asked in prompt_sets(policy)))
+
+
+def prompt_sets(policy: Policy) -> Iterator[tuple[str, PromptSet]]:
+    """What each prompt set of the policy is for (`erased prompts`), and the set."""
+    asked = {"erased": policy.erased, "retained": policy.retained, "benign": policy.benign}
+    for group, section in asked.items():
+        if not isinstance(section, BenignFolder | BenignDataset) and section.prompt_set is not None:
+            yield f"{group} prompts", section.prompt_set
+
+
+def prompt_source(what: str, prompt_set: PromptSet, folder: Path | None) -> SourceUsed:
+    """The rows of a prompt set, read again; `folder` is that of the policy. Raises UsageError and HubError."""
+    rows = read_rows(prompt_set, folder)
+    return SourceUsed(
+        what=what, name=prompt_set.source, revision=rows.commit, sha256=rows.digest, notes=rows.notes
+    )
 
 
 def benign_sources(policy: Policy, seed: int, store: Store) -> tuple[SourceUsed, ...]:
@@ -40,19 +57,3 @@ def _named_lists(policy: Policy) -> Iterator[SourceUsed]:
     for where, name in policy.lists.items():
         digest = content_key({"kind": "concepts", "concepts": named_lists()[name]})
         yield SourceUsed(what=f"list of {where}", name=name, revision=None, sha256=digest)
-
-
-def _prompt_sets(policy: Policy) -> Iterator[SourceUsed]:
-    asked = {"erased": policy.erased, "retained": policy.retained, "benign": policy.benign}
-    for group, section in asked.items():
-        prompt_set = None if isinstance(section, BenignFolder | BenignDataset) else section.prompt_set
-        if prompt_set is None:
-            continue
-        rows = read_rows(prompt_set, policy.folder)
-        yield SourceUsed(
-            what=f"{group} prompts",
-            name=prompt_set.source,
-            revision=rows.commit,
-            sha256=rows.digest,
-            notes=rows.notes,
-        )

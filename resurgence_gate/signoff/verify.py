@@ -14,7 +14,9 @@ from pathlib import Path
 
 from resurgence_gate.checkpoints.layout import NOT_RUN
 from resurgence_gate.checkpoints.ref import PICKLES
-from resurgence_gate.errors import AttestationRefused
+from resurgence_gate.data.used import prompt_sets, prompt_source
+from resurgence_gate.errors import AttestationRefused, UsageError
+from resurgence_gate.policy.schema import Policy
 from resurgence_gate.report.json import FILE
 from resurgence_gate.signoff.envelope import envelope_of, pae
 from resurgence_gate.signoff.keys import PublicKey, is_signed, key_id
@@ -83,6 +85,24 @@ def refusals(statement: Statement, demand: Demand) -> Iterator[str]:
         yield f"it was approved by {by}, not by {demand.approved_by}"
     if demand.report is not None and (digest := _sha256(demand.report)) != said.report.digest.sha256:
         yield f"the report {demand.report} ({digest}) is not the one that was attested ({said.report.digest.sha256})"
+
+
+def table_refusals(statement: Statement, policy: Policy) -> Iterator[str]:
+    """Why the tables of prompts that the policy names by path are not those that were read.
+
+    The policy's digest is over the name of a table, so its rows are compared by theirs; a data set on the Hub is at
+    the commit that the policy says.
+    """
+    tables = [asked for asked in prompt_sets(policy) if asked[1].revision is None]
+    measured = {part.name: part.digest.sha256 for part in statement.predicate.configuration}
+    for what, prompt_set in tables:
+        try:
+            here = prompt_source(what, prompt_set, policy.folder).sha256
+        except UsageError as error:
+            yield f"{what}: the policy names a table that cannot be read here: {error}"
+            continue
+        if measured.get(what) != here:
+            yield f"{what}: {prompt_set.source} has other rows here than those that were read when it was measured"
 
 
 def report_beside(bundle: Path) -> Path | None:
