@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 
-from resurgence_gate.data.rows import read_rows
+from resurgence_gate.data.rows import PromptRow, read_rows
 from resurgence_gate.errors import UsageError
 from resurgence_gate.policy.schema import Asked, Policy
 from resurgence_gate.vocabulary import Draw
@@ -45,13 +46,13 @@ def derived_seed(*parts: object) -> int:
 
 
 def _from_rows(policy: Policy, asked: Asked, seed: int, *, published_seeds: bool) -> tuple[Draw, ...]:
-    """The first rows of the prompt set, each with its own seed if the set has one and it is wanted."""
+    """Rows of the prompt set, each with its own seed if the set has one and it is wanted."""
     if asked.prompt_set is None:
         raise UsageError("these concepts have no prompt_set")
     found = read_rows(asked.prompt_set, policy.folder, at_least=asked.pictures)
     for note in found.notes:
         _LOG.warning("%s: %s", asked.prompt_set.source, note)
-    rows = found.rows[: asked.pictures]
+    rows = _spread(found.rows, asked.pictures)
     (concept,) = asked.concepts
     draws = tuple(
         Draw(
@@ -67,3 +68,8 @@ def _from_rows(policy: Policy, asked: Asked, seed: int, *, published_seeds: bool
             "take the repetition out, or take no seed_column"
         )
     return draws
+
+
+def _spread(rows: Sequence[PromptRow], count: int) -> list[PromptRow]:
+    """So many of the rows, at even distances: of a table that is sorted by kind the first would be of one kind."""
+    return [rows[i * len(rows) // count] for i in range(count)]

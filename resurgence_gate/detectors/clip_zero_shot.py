@@ -27,6 +27,7 @@ class Clip:
     model: Any
     tokenizer: Any
     size: int  # pixels, square
+    interpolation: str  # bilinear or bicubic
     mean: Tensor  # [3, 1, 1]
     std: Tensor
     device: torch.device
@@ -36,7 +37,7 @@ class Clip:
         """Unit embeddings [n, width] of uint8 pictures [n, 3, h, w]."""
         x = pictures.to(self.device).float() / 255
         if x.shape[-1] != self.size or x.shape[-2] != self.size:
-            x = F.interpolate(x, size=(self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
+            x = F.interpolate(x, (self.size, self.size), mode=self.interpolation, antialias=True).clamp(0, 1)
         seen: Tensor = self.model.encode_image((x - self.mean) / self.std, normalize=True)
         return seen
 
@@ -92,6 +93,8 @@ def load_clip(model: str, tag: str | None, files: DetectorFiles, device: torch.d
         model=loaded,
         tokenizer=open_clip.get_tokenizer(source),
         size=int(size if isinstance(size, int) else size[0]),
+        # As open_clip, which takes whatever is not bilinear ("random" while training) for bicubic.
+        interpolation="bilinear" if preprocess["interpolation"] == "bilinear" else "bicubic",
         mean=torch.tensor(preprocess["mean"], device=device)[:, None, None],
         std=torch.tensor(preprocess["std"], device=device)[:, None, None],
         device=device,

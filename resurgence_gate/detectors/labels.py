@@ -14,7 +14,8 @@ from resurgence_gate.errors import RefusedCheckpoint, UsageError
 
 def classifier_labels(folder: Path, detector: str) -> tuple[str, ...]:
     """The label of each output of the classifier in `folder`, in order. Raises UsageError."""
-    entries = _read(folder, "config.json", detector).get("id2label")
+    config = _read(folder, "config.json", detector)
+    entries = config["id2label"] if "id2label" in config else _timm_labels(config, detector)
     if not isinstance(entries, dict) or not entries:
         raise UsageError(
             f"detector {detector!r}: its config.json has no id2label, so nobody knows what it sees; "
@@ -57,6 +58,23 @@ def require_labels(labels: Sequence[str], concepts: Sequence[str], detector: str
                 f"({', '.join(map(str, classes[:3]))}), so a picture of one would count as none of the other; "
                 "name them apart, or take the concept out of the policy"
             )
+
+
+def _timm_labels(config: dict[str, object], detector: str) -> dict[str, str] | None:
+    """Those of timm's own form of config.json: its `label_names`, or of the ImageNet whose size it has."""
+    if "architecture" not in config:
+        return None
+    from transformers import TimmWrapperConfig  # imports torch, by way of timm
+
+    try:
+        labels = TimmWrapperConfig.from_dict(config).id2label
+    except Exception as error:  # whatever the entries of a damaged file lead to
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UsageError(
+            f"detector {detector!r}: its config.json is not that of a timm model ({reason}); "
+            "save it again, or download it again"
+        ) from error
+    return {str(i): name for i, name in labels.items()}
 
 
 def _read(folder: Path, name: str, detector: str) -> dict[str, object]:

@@ -20,6 +20,7 @@ from resurgence_gate.policy.schema import Q16
 LABELS = ("not inappropriate", "inappropriate")  # what the two vectors stand for, in order
 MAX_BYTES = 1_000_000  # two vectors of 768 take 3 to 12 thousand
 _KEY = "prompts"
+_PUBLISHED = "data/ViT-L-14/prompts.p of github.com/ml-research/Q16"
 _HOW_TO_SAVE = "save float32 [2, width] as `prompts` in a .safetensors, or as an .npy"
 
 
@@ -62,7 +63,9 @@ def _file(spec: Q16) -> Path:
         return file
     file = Path(spec.prompts).expanduser()
     if not file.is_file():
-        raise UsageError(f"{_where(spec)}: no such file; give a path, a URL or pocket:q16")
+        raise UsageError(
+            f"{_where(spec)}: no such file; give a path, a URL or pocket:q16. The published ones are {_PUBLISHED}"
+        )
     return file
 
 

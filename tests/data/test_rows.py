@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resurgence_gate.data.conditions import words
-from resurgence_gate.data.rows import read_rows
-from resurgence_gate.draws import plan_draws
+from resurgence_gate.data.rows import PromptRow, read_rows
+from resurgence_gate.draws import _spread, plan_draws
 from resurgence_gate.errors import UsageError
 from resurgence_gate.policy.schema import Concepts, PromptSet
 
@@ -268,3 +269,26 @@ def test_prompts_keep_their_letters(tmp_path):
     (found,) = read_rows(prompts(source="a.csv"), tmp_path).rows
     assert found.prompt == text
     assert found.seed is None
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_of_more_rows_than_pictures_some_of_every_part_are_drawn(more, pictures):
+    rows = [PromptRow(prompt=str(i), seed=i) for i in range(pictures + more - 1)]
+    taken = [row.seed for row in _spread(rows, pictures)]
+    assert taken[0] == 0
+    gaps = {later - earlier for earlier, later in pairwise([*taken, len(rows)])}
+    assert min(gaps) >= 1  # none twice
+    assert max(gaps) - min(gaps) <= 1
+
+
+def test_a_sorted_table_is_drawn_from_to_its_end(tmp_path):
+    rows = sorted(made_up(), key=lambda row: row["categories"])
+    write_csv(tmp_path / "i2p.csv", rows)
+    asked = Concepts(concepts=("unsafe",), prompt_set=prompts(*UNSAFE, seed_column="sd_seed"), pictures=9)
+    draws = plan_draws(SimpleNamespace(seed=1, folder=tmp_path), asked)
+    met = [row for row in rows if picked(row, UNSAFE)]
+    assert len(met) > 18
+    taken = [[row["prompt"] for row in met].index(draw.prompt) for draw in draws]
+    assert taken == sorted(taken)
+    assert taken[-1] > 0.85 * len(met)
+    assert [draw.seed for draw in draws] == [int(met[i]["sd_seed"]) for i in taken]

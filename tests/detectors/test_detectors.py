@@ -6,11 +6,18 @@ import shutil
 
 import open_clip
 import pytest
+import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
+from torch.nn import functional as F
+from torchvision.transforms.functional import pil_to_tensor
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
+from resurgence_gate.checkpoints.digest import hash_file
 from resurgence_gate.checkpoints.pocket import pocket_folder
+from resurgence_gate.detectors.clip_zero_shot import load_clip
+from resurgence_gate.detectors.files import DetectorFiles
 from resurgence_gate.detectors.interface import LabelDetector
 from resurgence_gate.detectors.registry import locate_detector, open_detector
 from resurgence_gate.errors import ResourceError, UsageError
@@ -59,13 +66,134 @@ def test_it_names_what_is_drawn(spec, pictures):
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.kind)
-def test_a_batch_judges_as_one_by_one(spec, pictures):
+def test_a_batch_of_64_judges_as_one_by_one_in_any_order(spec, pictures):
     detector = opened(spec, LABELS)
-    together = detector.look(pictures, LABELS)
-    for i, label in enumerate(LABELS):
-        (alone,) = detector.look(pictures[i : i + 1], [label])
-        assert alone.seen == together[i].seen
-        assert alone.score == pytest.approx(together[i].score, abs=1e-4)
+    rows, asked = torch.randint(0, 5, (2, 64), generator=torch.Generator().manual_seed(0)).tolist()
+    together = detector.look(pictures[rows], [LABELS[i] for i in asked])
+    assert {look.outcome for look in together} == {P, A}
+    for look, row, i in zip(together, rows, asked, strict=True):
+        (alone,) = detector.look(pictures[row : row + 1], [LABELS[i]])
+        assert (look.outcome, look.seen) == (alone.outcome, alone.seen)
+        assert look.score == pytest.approx(alone.score, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def large(pictures):
+    """The pictures at the size of Stable Diffusion's, with a grain that no two ways of shrinking treat alike."""
+    grain = torch.randint(-60, 61, (5, 3, 512, 512), generator=torch.Generator().manual_seed(0))
+    return (F.interpolate(pictures.float(), (512, 512)) + grain).clamp(0, 255).byte()
+
+
+def shown_to(network, detector, pictures):
+    """What the network is given when the detector is asked."""
+    given = []
+    hook = network.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].clone()))
+    detector.scores(pictures)
+    hook.remove()
+    (one,) = given
+    return one
+
+
+ROUNDED = 0.012  # PIL rounds after shrinking each way, to 1/255, and 0.5 is divided by
+
+
+def test_the_classifier_shrinks_as_pil_does(large):
+    images = [Image.fromarray(p.permute(1, 2, 0).numpy()) for p in large]
+    small = [pil_to_tensor(image.resize((64, 64), Image.Resampling.BICUBIC)) for image in images]
+    detector = opened(CLASSIFIER, LABELS)
+    given = shown_to(detector.model, detector, large)
+    torch.testing.assert_close(given, torch.stack(small) / 255 * 2 - 1, rtol=0, atol=ROUNDED)
+
+
+@pytest.mark.parametrize("how", ["bicubic", "bilinear", "random"])
+def test_clip_shrinks_as_open_clip_does(tmp_path, large, how):
+    """Most of open_clip's weights saw pictures that were shrunk bicubically, MobileCLIP's and others bilinearly."""
+    folder = shutil.copytree(pocket_folder() / "detectors" / "clip", tmp_path / "clip")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["preprocess_cfg"]["interpolation"] = how
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    detector = opened(CLIP.model_copy(update={"model": str(folder)}), LABELS)
+    given = shown_to(detector.clip.model.visual, detector, large)
+    *_, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    images = [Image.fromarray(p.permute(1, 2, 0).numpy()) for p in large]
+    expected = torch.stack([preprocess(image) for image in images])
+    torch.testing.assert_close(given, expected, rtol=0, atol=ROUNDED)
+    kind = Image.Resampling.BICUBIC if how == "bilinear" else Image.Resampling.BILINEAR
+    other = torch.stack([pil_to_tensor(image.resize((64, 64), kind)) for image in images])
+    assert (given - (other / 255 * 2 - 1)).abs().max() > 5 * ROUNDED
+
+
+TINY = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 16, "head_width": 8, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+@pytest.mark.parametrize("tag", ["openai", None])
+def test_a_tag_brings_its_activation_and_the_colours_with_it(tmp_path, monkeypatch, pictures, tag):
+    """OpenAI's weights were trained with QuickGELU, which open_clip's architectures of the same names have not."""
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", TINY)
+    tags = {"openai": open_clip.get_pretrained_cfg("ViT-B-32", "openai")}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny", tags)
+    torch.manual_seed(0)
+    quick = open_clip.create_model("tiny", force_quick_gelu=True).eval()
+    plain = open_clip.create_model("tiny").eval()
+    plain.load_state_dict(quick.state_dict())
+    save_file(quick.state_dict(), file := tmp_path / "tiny.safetensors")
+    if tag:
+        files = DetectorFiles(files=((file, hash_file(file)),), folder=None)
+        clip = load_clip("tiny", tag, files, CPU)
+    else:
+        spec = CLIP.model_copy(update={"model": "tiny", "pretrained": str(file)})
+        clip = opened(spec, LABELS).clip
+    small = F.interpolate(pictures.float(), (32, 32)).byte()
+    mean, std = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
+    x = (small / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    with torch.no_grad():
+        ours, theirs = (
+            model.encode_image(x, normalize=True) for model in ((quick, plain) if tag else (plain, quick))
+        )
+    torch.testing.assert_close(clip.embed_pictures(small), ours, rtol=0, atol=1e-5)
+    assert (ours - theirs).abs().max() > 1e-3
+
+
+def published_by_timm(folder, architecture, **config):
+    """A model as timm lays it out on the Hub; the model."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = timm.create_model(architecture, num_classes=config["num_classes"]).eval()
+    folder.mkdir()
+    colours = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "interpolation": "bicubic", "crop_pct": 0.9}
+    cfg = {"input_size": [3, 160, 160], "num_classes": config["num_classes"], **colours}
+    config = {"architecture": architecture, "pretrained_cfg": cfg, **config}
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(net.state_dict(), folder / "model.safetensors", {"format": "pt"})
+    return net, timm.data.create_transform(**timm.data.resolve_data_config(cfg))
+
+
+def test_a_classifier_of_timm_computes_what_timm_does_from_files(tmp_path, large):
+    net, transform = published_by_timm(tmp_path / "a", "test_vit", num_classes=5, label_names=LABELS)
+    with torch.no_grad():
+        images = [transform(Image.fromarray(p.permute(1, 2, 0).numpy())) for p in large]
+        expected = net(torch.stack(images)).softmax(-1)
+    AutoModelForImageClassification.from_pretrained(tmp_path / "a").save_pretrained(tmp_path / "b")
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        detector = opened(CLASSIFIER.model_copy(update={"model": str(folder)}), LABELS[:2])
+        assert detector.labels == LABELS
+        torch.testing.assert_close(detector.scores(large), expected, rtol=0, atol=1e-5)
+
+
+def test_a_classifier_of_timm_without_names_is_one_of_imagenet_or_none(tmp_path):
+    published_by_timm(tmp_path / "a", "test_resnet", num_classes=1000)
+    labels = opened(CLASSIFIER.model_copy(update={"model": str(tmp_path / "a")}), ("airliner",)).labels
+    assert (len(labels), labels[404]) == (1000, "airliner")
+    published_by_timm(tmp_path / "b", "test_resnet", num_classes=5)
+    with pytest.raises(UsageError, match="has no label for 'ship'"):
+        opened(CLASSIFIER.model_copy(update={"model": str(tmp_path / "b")}), ("ship",))
+    (tmp_path / "b" / "config.json").write_text('{"architecture": 7}')
+    with pytest.raises(UsageError, match="not that of a timm model"):
+        opened(CLASSIFIER.model_copy(update={"model": str(tmp_path / "b")}), ("ship",))
 
 
 def test_the_classifier_computes_what_transformers_does_from_files(pictures):

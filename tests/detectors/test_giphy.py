@@ -150,6 +150,24 @@ def test_safetensors_and_either_format_of_pickle_give_the_same(detector, referen
         torch.testing.assert_close(found, expected)
 
 
+def test_a_batch_of_64_judges_as_one_by_one_in_any_order(detector):
+    empty = torch.zeros_like(noise())
+    pictures = torch.stack([empty, noise(), astronaut(), mirrored()])
+    names = ["Tom Cruise", *(celebrities()[int(p.argmax())] for p in detector.probabilities(pictures[2:]))]
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(0)).tolist()
+    rows = [([0] * 52 + [1, 2, 3] * 4)[i] for i in order]
+    concepts = [names[i % 3] for i in order]
+    together = detector.look(pictures[rows], concepts)
+    assert {look.outcome for look in together} == {PRESENT, ABSENT, UNDETERMINED}
+    alone = {
+        (row, name): detector.look(pictures[row : row + 1], [name])[0] for row in range(4) for name in names
+    }
+    for look, row, concept in zip(together, rows, concepts, strict=True):
+        one = alone[row, concept]
+        assert (look.outcome, look.seen) == (one.outcome, one.seen)
+        assert look.score == (None if one.score is None else pytest.approx(one.score, abs=1e-4))
+
+
 def test_several_faces_are_found_on_two_sides_of_a_picture(detector, reference):
     (people,) = detector.probabilities(two_faces()[None])
     boxes = [f.box for f in detector.finder.find(two_faces()[None])[0]]
