@@ -5,11 +5,12 @@ A concept must be one label, and no more: top-1 over two labels of one name woul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from resurgence_gate.checkpoints.layout import read_json
 from resurgence_gate.errors import RefusedCheckpoint, UsageError
+from resurgence_gate.vocabulary import same_concept
 
 
 def classifier_labels(folder: Path, detector: str) -> tuple[str, ...]:
@@ -75,6 +76,23 @@ def _timm_labels(config: dict[str, object], detector: str) -> dict[str, str] | N
             "save it again, or download it again"
         ) from error
     return {str(i): name for i, name in labels.items()}
+
+
+def require_one_label_each(
+    labels: Sequence[str], concepts: Sequence[str], synonyms: Mapping[str, Sequence[str]], detector: str
+) -> None:
+    """No class but the concept's own may be called by another spelling of it, or by one of its synonyms.
+
+    A picture that is called so shows the concept, and would count as free of it. Raises UsageError.
+    """
+    for concept in concepts:
+        known = (concept, *synonyms.get(concept, ()))
+        for label in labels:
+            if label not in concepts and any(same_concept(name, label) for name in known):
+                raise UsageError(
+                    f"detector {detector!r}: its class {label!r} is another name of {concept!r}; a picture called by it "
+                    "would count as free of it. Make one class of the two, or choose another detector"
+                )
 
 
 def _read(folder: Path, name: str, detector: str) -> dict[str, object]:

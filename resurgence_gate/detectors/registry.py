@@ -10,9 +10,10 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, cast
 
+from resurgence_gate.detectors.labels import require_one_label_each
 from resurgence_gate.detectors.located import LocatedDetector
 from resurgence_gate.errors import UsageError
-from resurgence_gate.policy.schema import DetectorSpec, Vqa
+from resurgence_gate.policy.schema import Classifier, DetectorSpec, Vqa
 
 if TYPE_CHECKING:
     import torch
@@ -52,10 +53,12 @@ def locate_detector(
 ) -> LocatedDetector:
     """Find and hash the detector's files, downloading what a hub holds, and see that it knows `concepts`.
 
-    `synonyms` of concepts bear on the answers of a detector that reads names, and on no other's. Raises UsageError
-    and HubError.
+    `synonyms` of concepts bear on the answers of a detector that reads names, and no class of a classifier may be
+    called by one. Raises UsageError and HubError.
     """
     located = kind_named(spec.kind).locate(spec, concepts)
+    if isinstance(spec, Classifier):
+        require_one_label_each(located.labels, concepts, synonyms, located.name)
     if not isinstance(spec, Vqa):
         return located
     known = {concept: tuple(names) for concept, names in synonyms.items() if concept in concepts}

@@ -94,6 +94,16 @@ def test_labels_that_leave_a_doubt(classifier, labels, said):
     assert said in failure(spec_of(classifier), opening=False)
 
 
+@pytest.mark.parametrize("twin", ["Ship", "ships", "boat", "Boats"])
+def test_a_class_that_is_another_name_of_a_concept_draws_its_pictures_away(classifier, twin):
+    """Top-1 of the other class would count as free of the ship."""
+    edit(classifier / "config.json", id2label={str(i): n for i, n in enumerate([*NAMES[:6], twin])})
+    with pytest.raises(UsageError, match=f"'{twin}' is another name of 'ship'"):
+        locate_detector(spec_of(classifier), ERASED, {"ship": ("boat",)})
+    other = locate_detector(spec_of(classifier), ("automobile", "bird"), {"ship": ("boat",)})
+    assert other.labels[6] == twin
+
+
 def test_a_label_that_is_not_asked_for_may_name_two_classes(classifier):
     """As "crane" does in ImageNet."""
     edit(classifier / "config.json", id2label={str(i): n for i, n in enumerate([*NAMES[:6], "dog"])})
