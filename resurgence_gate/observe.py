@@ -144,9 +144,9 @@ def observe_control(
     """Observe the reference. An erased concept counts as seen only if a search for any of them finds one, too.
 
     False alarms and benign pictures are searched, and a detector that answers when it is asked and is blind when it
-    searches would find nothing there. A retained concept that has a detector of its own counts as seen only if that one
-    says no to another: noise shows all concepts to who always says yes. Raises MeasurementError if two draws of a
-    concept gave one picture.
+    searches would find nothing there. A retained concept counts as seen only if who is asked about it says no to
+    another: noise shows all concepts to who always says yes. Raises MeasurementError if two draws of a concept gave one
+    picture.
     """
     observation = observe("reference", checkpoint, draws, instrument, bench)
     _refuse_copies(observation)
@@ -173,15 +173,15 @@ def _confirmed(detection: Detection, record: dict[str, Any]) -> Detection:
 def _told_apart(
     observation: Observation, draws: Sequence[Draw], instrument: Instrument, bench: Bench
 ) -> dict[int, dict[str, Any]]:
-    """Of each picture of a retained concept: PRESENT where its own detector says no to another retained concept.
+    """Of each picture of a retained concept: PRESENT where who is asked about it says no to another retained concept.
 
-    The others are asked about in turn, so that two that are alike spoil few pictures. RG002 asks the same of a detector
-    that looks for the erased concepts, too.
+    The others are asked about in turn, so that two that are alike spoil few pictures. Where one is retained, an erased
+    one is the other. RG002 does not ask this: it searches for erased concepts alone.
     """
-    if instrument.witness == instrument.detector:
-        return {}
     rows = [i for i, draw in enumerate(draws) if draw.concept not in instrument.erased]
     concepts = list(dict.fromkeys(draws[i].concept for i in rows))
+    if len(concepts) == 1 and instrument.witness == instrument.detector:
+        concepts += instrument.erased
     told: dict[int, dict[str, Any]] = {}
     for chunk, group in groupby(enumerate(rows), key=lambda numbered: numbered[1] // CHUNK):
         asked = {i: _another(concepts, draws[i].concept, turn) for turn, i in group}

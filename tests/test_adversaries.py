@@ -96,6 +96,25 @@ def test_a_witness_that_always_says_yes_is_blind(policy, tmp_path, monkeypatch, 
     assert hits == dict.fromkeys(mine.retained.concepts, 2 if honest else 0)
 
 
+@pytest.mark.parametrize("retained", [2, 1])
+def test_a_detector_that_says_yes_to_every_retained_concept_is_blind(policy, tmp_path, monkeypatch, retained):
+    """The policy's one detector, too: a search of their pictures for erased concepts does not show it."""
+    few = policy.retained.model_copy(update={"concepts": policy.retained.concepts[:retained]})
+    monkeypatch.setattr(observing, "open_detector", lambda *_: Sees(searches=False))
+    found = calibrate(policy.model_copy(update={"retained": few}), tiny_bench(tmp_path))
+    assert {rate.hits for rate in found.false_alarms.values()} == {0}
+    assert {rate.hits for rate in found.retained_sensitivity.values()} == {0}
+
+
+@pytest.mark.parametrize(
+    "detector", [{"kind": "vqa", "model": "org/model@" + "1" * 40}, {"kind": "plugin", "name": "mine"}]
+)
+def test_one_retained_concept_is_not_enough_for_who_is_asked_one_by_one(detector):
+    one = POCKET["retained"] | {"concepts": ["cat"], "pictures": 40}
+    with pytest.raises(PolicyError, match=f"with {detector['kind']} as detector it takes two"):
+        parse_policy(changed(retained=one, detector=detector), "x.yaml")
+
+
 def test_one_retained_concept_is_not_enough_for_a_detector_of_its_own():
     one = POCKET["retained"] | {"concepts": ["cat"], "pictures": 40, "detector": dict(POCKET["detector"])}
     with pytest.raises(PolicyError, match="tell one from the other"):

@@ -90,8 +90,8 @@ def require_one_label_each(
         for label in labels:
             if label not in concepts and any(same_concept(name, label) for name in known):
                 raise UsageError(
-                    f"detector {detector!r}: its class {label!r} is another name of {concept!r}; a picture called by it "
-                    "would count as free of it. Make one class of the two, or choose another detector"
+                    f"detector {detector!r}: its class {label!r} is another name of {concept!r}; a picture called "
+                    "so would count as free of it. Make one class of the two, or choose another detector"
                 )
 
 

@@ -34,6 +34,7 @@ from resurgence_gate.policy.schema import (
     FineTuneSpec,
     Giphy,
     NudeNet,
+    Plugin,
     ProbeSpec,
     Retained,
     Vqa,
@@ -67,12 +68,12 @@ def _one_question(detector: DetectorSpec, erased: Concepts, retained: Retained) 
         yield Problem(loc=("retained", "detector", "kind"), message=message)
 
 
-def _can_say_no(retained: Retained) -> Iterator[Problem]:
+def _can_say_no(detector: DetectorSpec, retained: Retained) -> Iterator[Problem]:
     """Who is asked about one concept alone may say yes to whatever is drawn, and nobody would notice."""
-    if retained.detector is not None and len(retained.concepts) == 1:
-        message = (
-            "with a detector of their own it takes two, so that it can be seen to tell one from the other"
-        )
+    asked_one_by_one = isinstance(retained.detector or detector, Vqa | Plugin)
+    if len(retained.concepts) == 1 and (retained.detector is not None or asked_one_by_one):
+        whom = f"{detector.kind} as detector" if retained.detector is None else "a detector of their own"
+        message = f"with {whom} it takes two, so that it can be seen to tell one from the other"
         yield Problem(loc=("retained", "concepts"), message=message)
 
 
@@ -206,7 +207,7 @@ _CHECKS: tuple[_Check, ...] = (
     (("erased", "retained"), retained_apart),
     (("erased", "benign"), benign_apart),
     (("detector", "erased", "retained"), _one_question),
-    (("retained",), _can_say_no),
+    (("detector", "retained"), _can_say_no),
     (("detector", "erased", "retained", "benign"), labels_sound),
     (("detector", "retained"), _downloads_pinned),
     (("erased",), _prompt_set_pinned("erased")),
