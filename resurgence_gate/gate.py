@@ -31,7 +31,7 @@ from resurgence_gate.observe import (
     observe_control,
     search_erased,
 )
-from resurgence_gate.policy.schema import GeneratedBenign, Policy
+from resurgence_gate.policy.schema import BenignDataset, BenignFolder, GeneratedBenign, Policy
 from resurgence_gate.probes.autoencoder import require_autoencoder
 from resurgence_gate.probes.benign_data import select_clean
 from resurgence_gate.probes.interface import BenignSet, Probed
@@ -80,6 +80,7 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     reference = resolve(parse_ref(policy.reference), bench.access.plain, told)
     instrument = instrument_of(policy)
     draws = (*plan_draws(policy, policy.erased), *plan_draws(policy, policy.retained))
+    require_benign(policy, bench)
     control = observe_control(reference, draws, instrument, bench)
     alarms = observe_alarms("false alarms", reference, draws, instrument, bench)
     before = observe("before", suspect, draws, instrument, bench)
@@ -126,6 +127,14 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     return Check(report=report, draws=draws, control=control, before=before, after=after)
 
 
+def require_benign(policy: Policy, bench: Bench) -> None:
+    """Raise UsageError or HubError where the benign data cannot be had: at once, and not after hours of drawing."""
+    if isinstance(policy.benign, GeneratedBenign):
+        benign_draws(policy, policy.benign)
+    else:
+        _read_benign(policy.benign, policy, bench)
+
+
 def prepare_benign(
     reference: Checkpoint, policy: Policy, instrument: Instrument, bench: Bench
 ) -> tuple[BenignSet, Contamination]:
@@ -152,6 +161,12 @@ def _benign_pictures(
         draws = benign_draws(policy, benign)
         places = draw_pictures("benign data", reference, draws, instrument, bench)
         return places, [draw.prompt for draw in draws]
+    return _read_benign(benign, policy, bench)
+
+
+def _read_benign(
+    benign: BenignFolder | BenignDataset, policy: Policy, bench: Bench
+) -> tuple[list[Place], list[str]]:
     seed = derived_seed(policy.seed, "benign")
     return store_captioned(benign, policy.folder, policy.sampler.size, seed, bench.store)
 

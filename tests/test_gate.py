@@ -14,10 +14,10 @@ from resurgence_gate import observe as observing
 from resurgence_gate.checkpoints import pipeline
 from resurgence_gate.decision.saved import contradiction
 from resurgence_gate.draws import benign_draws, derived_seed, plan_draws
-from resurgence_gate.errors import LostArtefact, ResourceError
+from resurgence_gate.errors import LostArtefact, ResourceError, UsageError
 from resurgence_gate.gate import run_check
 from resurgence_gate.observe import picture
-from resurgence_gate.policy.schema import ProbeContaminated
+from resurgence_gate.policy.schema import BenignFolder, GeneratedBenign, ProbeContaminated, PromptSet
 from resurgence_gate.probes import plan
 from resurgence_gate.probes.benign_data import select_clean
 from resurgence_gate.probes.run import fine_tune
@@ -258,6 +258,26 @@ def test_without_a_clean_benign_picture_no_fine_tune_is_run_and_rg005_says_why(
     for _, outcomes, pictures in contact_triples(checked, bench):
         assert outcomes[2] is Outcome.UNDETERMINED
         assert pictures[2].shape == pictures[0].shape
+
+
+@pytest.mark.parametrize("kind", ["folder", "prompts"])
+def test_benign_data_that_is_not_there_is_told_before_any_picture_is_drawn(
+    policy, suspect, folder, tmp_path, kind, monkeypatch
+):
+    def drawn(*_):
+        raise AssertionError("drawn before the benign data were looked for")
+
+    if kind == "folder":
+        benign = BenignFolder(kind="folder", path="photos", pictures=8, held_out=0.25)
+    else:
+        table = PromptSet(source="benign.csv", column="prompt")
+        benign = GeneratedBenign(
+            kind="generated", concepts=("garden",), prompt_set=table, pictures=8, held_out=0.25
+        )
+    monkeypatch.setattr(gate, "observe_control", drawn)
+    changed = policy.model_copy(update={"benign": benign, "folder": tmp_path})
+    with pytest.raises(UsageError, match="there is no such f"):
+        run_check(changed, suspect, tiny_bench(folder))
 
 
 def test_a_fine_tune_that_moves_no_weight_is_never_passed(policy, suspect, folder):
