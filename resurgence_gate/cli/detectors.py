@@ -72,7 +72,7 @@ def describe(
     _require_known(name, specs)
     plugin = find_plugin(name)
     about = f"{plugin.version}: {plugin.summary}"
-    _describe(name, specs["plugin"], about, {"kind": "plugin", "name": name})
+    _describe(name, specs["plugin"], about, {"kind": "plugin", "name": name}, told=_said_by(plugin))
 
 
 @app.command(epilog=_RUN)
@@ -156,7 +156,22 @@ def _require_known(name: str, specs: dict[str, type[Strict]]) -> None:
         )
 
 
-def _describe(name: str, spec: type[Strict], about: str, example: dict[str, Any]) -> None:
+def _said_by(plugin: InstalledPlugin) -> str:
+    """What the plugin says of itself and its options; why it cannot be loaded, where it cannot."""
+    import inspect
+
+    from resurgence_gate.errors import UsageError
+
+    try:
+        loaded = plugin.load()
+    except UsageError as error:
+        return str(error)
+    return inspect.getdoc(loaded) or "It has no docstring that says which options it takes."
+
+
+def _describe(
+    name: str, spec: type[Strict], about: str, example: dict[str, Any], told: str | None = None
+) -> None:
     import inspect
     import re
 
@@ -164,10 +179,13 @@ def _describe(name: str, spec: type[Strict], about: str, example: dict[str, Any]
     from rich.text import Text
 
     from resurgence_gate.policy.fields import fields_of
+    from resurgence_gate.report.terminal import plain
 
     console = _console()
-    told = re.sub(r"(?<!\n)\n(?!\n)", " ", str(inspect.getdoc(spec)))
-    console.print(Text(f"{name}: {about}\n\n{told}"))
+    told = re.sub(r"(?<!\n)\n(?!\n)", " ", told or str(inspect.getdoc(spec)))
+    console.print(
+        plain(f"{name}: {about}") + Text("\n\n") + Text("\n\n").join(map(plain, told.split("\n\n")))
+    )
     table = _table("field", "what it may be", "unless given", "meaning")
     for field in fields_of(spec):
         default = "(required)" if field.default is None else field.default

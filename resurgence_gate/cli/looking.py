@@ -12,6 +12,7 @@ from resurgence_gate.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from pydantic import ValidationError
 
     from resurgence_gate.detectors.interface import Detector
     from resurgence_gate.detectors.located import LocatedDetector
@@ -38,7 +39,7 @@ def question_of(policy: str | None, detector: str | None, concepts: tuple[str, .
         raise UsageError("give either --policy or --detector: whose detector is to look?")
     if policy is not None:
         return _of_policy(load_policy(policy), concepts)
-    if not concepts:
+    if not concepts or not all(map(str.strip, concepts)):
         raise UsageError("--detector needs --concept: what is to be looked for?")
     located = locate_detector(_spec(str(detector)), concepts)
     return Question(detector=located, concepts=concepts, size=SIZE)
@@ -128,13 +129,19 @@ def _spec(text: str) -> DetectorSpec:
     try:
         spec: DetectorSpec = TypeAdapter(DetectorSpec).validate_python(section)
     except ValidationError as error:
-        raise UsageError(f"--detector: {_said(error)}; see `resurgence-gate detectors describe`") from None
+        raise UsageError(
+            f"--detector: {_said(error)}; see `resurgence-gate detectors describe KIND`"
+        ) from None
     return spec
 
 
-def _said(error: Any) -> str:
-    problems = error.errors(include_url=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, p['loc'])) or 'section'}: {p['msg']}" for p in problems)
+def _said(error: ValidationError) -> str:
+    """What is wrong with the section, as of one in a policy."""
+    from resurgence_gate.policy.text import path
+    from resurgence_gate.policy.wording import in_our_words
+
+    errors = [{**e, "loc": ("detector", *e["loc"])} for e in error.errors(include_url=False)]
+    return "; ".join(f"{path(p.loc)}{p.message}" for p in in_our_words(errors))  # type: ignore[arg-type]
 
 
 def _read(file: Path, size: int) -> NDArray[np.uint8]:

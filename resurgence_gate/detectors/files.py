@@ -14,7 +14,7 @@ from resurgence_gate.detectors.labels import require_open_clip_folder
 from resurgence_gate.errors import ResourceError, UsageError
 from resurgence_gate.vocabulary import HubRepo
 
-_HUB_NAME = re.compile(r"(hf-hub:)?(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+_HUB_NAME = re.compile(r"(hf-hub:)?(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
 _READ = (".json", ".safetensors", ".txt")  # of a repository: configuration, weights, vocabulary
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from pydantic import TypeAdapter
+from safetensors.torch import save_file
 
 from resurgence_gate.cli import looking, run
 from resurgence_gate.detectors import registry
@@ -127,7 +131,50 @@ def test_describe_a_plugin(plugin: None, capsys: pytest.CaptureFixture[str]) -> 
     assert yaml.safe_load(text.partition("Example:\n")[2]) == {
         "detector": {"kind": "plugin", "name": "from-lab"}
     }
+    assert "nowhere:x of lab 1.0 cannot be loaded" in " ".join(text.split())
     assert "registered 2 times (lab 1.0, rival 1.0)" in refused(capsys, "describe", "twin")
+
+
+def test_describe_shows_what_a_plugin_says_of_its_options(
+    plugin: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lab" / "nowhere.py").write_text(
+        'class x:\n    """Options: `least`.\n\n    Sees\n    light."""\n    def open(self): ...\n'
+    )
+    text = told(capsys, "describe", "from-lab")
+    assert "Options: `least`.\n\nSees light.\n" in text
+    assert "A detector of an installed package" not in text
+
+
+def test_the_detector_of_the_docs_works(
+    tmp_path: Path,
+    pictures: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its module, its entry point and its policy's section, as they stand in docs/detectors.md."""
+    page = (Path(__file__).parents[2] / "docs" / "detectors.md").read_text().partition("of your own\n")[2]
+    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL))
+    info = tmp_path / "my_package-1.0.dist-info"
+    info.mkdir()
+    info.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    (group,) = tomllib.loads(blocks["toml"])["project"]["entry-points"].items()
+    registered = "\n".join(f"{name} = {where}" for name, where in group[1].items())
+    info.joinpath("entry_points.txt").write_text(f"[{group[0]}]\n{registered}\n")
+    (tmp_path / "my_package.py").write_text(blocks["python"])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    save_file({"colour": torch.tensor([9.0, 0.0, -9.0])}, "mine.safetensors")
+    for name, colour in (("red", (200, 9, 9)), ("blue", (9, 9, 200))):
+        picture = Image.new("RGB", (64, 64), colour)
+        picture.paste((99, 99, 99), (0, 0, 20, 64))
+        picture.save(f"{name}.png")
+    asked = ["--detector", blocks["yaml"], "--json", "--concept"]
+    looks = json.loads(told(capsys, "run", "red.png", "blue.png", *asked, "ship"))
+    assert [look["outcome"] for look in looks] == ["present", "absent"]
+    looks = json.loads(told(capsys, "run", "red.png", "blue.png", *asked, "ship", "--concept", "bird"))
+    assert [look["seen"] for look in looks] == ["ship", None]
+    assert "Options: `weights`" in told(capsys, "describe", "my-detector")
 
 
 def test_describe_an_unknown_one(plugin: None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,9 +273,19 @@ def test_run_names_the_picture_that_cannot_be_read_before_it_looks(
         (["--policy", "pocket", "--detector", CLASSIFIER], "either --policy or --detector"),
         (["--detector", CLASSIFIER], "--detector needs --concept"),
         (["--policy", "pocket", "--concept", "shp"], 'neither erases nor retains it; did you mean "ship"?'),
-        (["--detector", "{kind: vqa}", "--concept", "x"], "vqa.model: Field required"),
+        (["--detector", "{kind: vqa}", "--concept", "x"], "detector: model is missing"),
         (["--detector", "{kind: [}", "--concept", "x"], "not YAML"),
-        (["--detector", "{}", "--concept", "x"], "Unable to extract tag"),
+        (["--detector", "{}", "--concept", "x"], "detector: kind is missing; one of: clip-zero-shot"),
+        (
+            ["--detector", "{kind: clasifier, model: x}", "--concept", "x"],
+            'detector.kind: "clasifier" is unknown; did you mean "classifier"?',
+        ),
+        (
+            ["--detector", "{kind: classifier, model: x, treshold: 1}", "--concept", "x"],
+            "detector.treshold: is unknown; did you mean threshold?",
+        ),
+        (["--detector", "{kind: classifier, model: ./no}", "--concept", "x"], "'./no': no such folder"),
+        (["--detector", CLASSIFIER, "--concept", " "], "--detector needs --concept"),
         (["--detector", "[a: 1]", "--concept", "x"], "must be a section"),
         (["--detector", "no-such.yaml", "--concept", "x"], "there is no such file"),
         (["--detector", CLASSIFIER, "--concept", "zeppelin"], "no label for 'zeppelin'"),
