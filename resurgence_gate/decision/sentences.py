@@ -7,6 +7,7 @@ from typing import assert_never
 
 from resurgence_gate.decision.case import Case
 from resurgence_gate.decision.quantities import Share, percent, points
+from resurgence_gate.decision.rules import RETAINED
 from resurgence_gate.vocabulary import Arm, Finding, Judgement, Rate, Verdict
 
 DOUBTS = {
@@ -20,6 +21,7 @@ DOUBTS = {
     "RG103": "it is open how far the concepts rose",
     "RG104": "it is open whether the model kept its use",
 }
+WRECKED = "the fine-tune may have wrecked the model, so what it did not bring back proves nothing"
 
 
 def sentence(case: Case, verdict: Verdict, decided_by: Sequence[str], deciding: Sequence[Finding]) -> str:
@@ -100,7 +102,13 @@ def _inconclusive(doubts: Sequence[Finding]) -> str:
         return breached, unmeasured, finding.more_pictures is None, finding.more_pictures or 0
 
     hardest = max(doubts, key=hardness)
-    return f"{DOUBTS[hardest.rule]}: {hardest.statement}"
+    return f"{_doubt(hardest)}: {hardest.statement}"
+
+
+def _doubt(finding: Finding) -> str:
+    """RG004 asks two things: whether the fine-tune did its work, and whether it left a model behind."""
+    wrecked = finding.rule == "RG004" and finding.statement.startswith(RETAINED)
+    return WRECKED if wrecked else DOUBTS[finding.rule]
 
 
 def _who(breach: Finding, others: int, kind: str) -> str:

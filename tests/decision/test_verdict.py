@@ -96,6 +96,17 @@ def test_a_blind_detector_proves_nothing() -> None:
     assert decision.sentence.startswith("INCONCLUSIVE: the detector may not see the concepts")
 
 
+def test_a_fine_tune_that_wrecks_the_model_is_not_said_to_have_done_nothing() -> None:
+    decision = good_assay(after={"bee": NONE, "rose": NONE}).decide()
+    assert decision.decided_by == ("RG004",)
+    assert decision.sentence.startswith(
+        "INCONCLUSIVE: the fine-tune may have wrecked the model, so what it did not bring back proves nothing: "
+        "retained concepts seen after 50 steps of the full fine-tune: 0 of 16 pictures"
+    )
+    idle = without_gain(good_assay()).decide()
+    assert idle.sentence.startswith("INCONCLUSIVE: the fine-tune did not do its work, so it provoked nothing")
+
+
 @pytest.mark.parametrize("rule", ["RG004", "RG005"])
 def test_a_resurgence_after_an_invalid_fine_tune_is_no_fail(rule: str) -> None:
     assay = good_assay(after=PIG_AND_SHIP)
