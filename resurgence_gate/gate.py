@@ -18,6 +18,7 @@ from resurgence_gate.decision.curves import dose_curves
 from resurgence_gate.decision.resurgence import measure_resurgence
 from resurgence_gate.decision.verdict import decide
 from resurgence_gate.draws import benign_draws, derived_seed, plan_draws
+from resurgence_gate.errors import UsageError
 from resurgence_gate.execution.local import device_name
 from resurgence_gate.execution.timed import TimedProgress
 from resurgence_gate.observe import (
@@ -51,6 +52,7 @@ from resurgence_gate.vocabulary import (
     Outcome,
     PolicyUsed,
     Provenance,
+    SourceUsed,
     StageTime,
 )
 
@@ -79,6 +81,7 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
         _LOG.warning("%s: %s", suspect.ref, note)
     reference = resolve(parse_ref(policy.reference), bench.access.plain, told)
     instrument = instrument_of(policy)
+    sources = sources_used(policy, bench)
     draws = (*plan_draws(policy, policy.erased), *plan_draws(policy, policy.retained))
     require_benign(policy, bench)
     control = observe_control(reference, draws, instrument, bench)
@@ -86,10 +89,11 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     before = observe("before", suspect, draws, instrument, bench)
     data, contamination = prepare_benign(reference, policy, instrument, bench)
     require_autoencoder(suspect, reference, data, bench.store.root, bench.device)
-    sources = (
-        *prompt_sources(policy),
-        *benign_sources(policy, derived_seed(policy.seed, "benign"), bench.store),
-    )
+    if sources_used(policy, bench) != sources:
+        raise UsageError(
+            f"policy {policy.name}: its tables of prompts or its benign pictures were changed during the check, so "
+            "nobody could say what was drawn and trained on; run it again with the files at rest"
+        )
     probed = fine_tune_lines(policy.lines, suspect, data, policy, bench)
     after = {
         Arm(probe=p.probe, dose=dose, replicate=p.replicate): observe(
@@ -135,22 +139,33 @@ def require_benign(policy: Policy, bench: Bench) -> None:
         _read_benign(policy.benign, policy, bench)
 
 
+def sources_used(policy: Policy, bench: Bench) -> tuple[SourceUsed, ...]:
+    """What is taken from outside of the policy, with its digests. Raises UsageError and HubError."""
+    seed = derived_seed(policy.seed, "benign")
+    return (*prompt_sources(policy), *benign_sources(policy, seed, bench.store))
+
+
 def prepare_benign(
     reference: Checkpoint, policy: Policy, instrument: Instrument, bench: Bench
 ) -> tuple[BenignSet, Contamination]:
-    """The benign pictures, made or read, searched for erased concepts and cleaned of them."""
+    """The benign pictures, made or read, searched for erased concepts and cleaned of them and of copies."""
     places, captions = _benign_pictures(reference, policy, instrument, bench)
     with bench.progress.stage("benign data searched", len(places)) as advance:
         records = search_erased(places, instrument, bench)
         advance(len(places))
-    return select_clean(
+    data, contamination = select_clean(
         places,
         captions,
         [Outcome(record["outcome"]) for record in records],
+        [record["digest"] for record in records],
         policy.erased.all_names,
         held_out=policy.benign.held_out,
         seed=derived_seed(policy.seed, "split"),
     )
+    found = contamination.by_caption + contamination.by_picture + contamination.undetermined
+    if copies := len(places) - found - len(data.captions):
+        _LOG.warning("benign data: %d of %d pictures are copies of others, and left out", copies, len(places))
+    return data, contamination
 
 
 def _benign_pictures(

@@ -27,15 +27,14 @@ WALK = (
     "resolve",
     "parse_ref",
     "instrument_of",
+    "sources_used",
     "plan_draws",
+    "require_benign",
     "observe_control",
     "observe_alarms",
     "observe",
     "prepare_benign",
     "require_autoencoder",
-    "prompt_sources",
-    "derived_seed",
-    "benign_sources",
     "fine_tune_lines",
     "measure_resurgence",
     "policy_used",
@@ -185,7 +184,7 @@ def test_every_call_of_the_walk_is_broken_once() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
-    plain = {"TimedProgress", "replace", "tuple", "list", "Arm", "GateReport", "Check"}
+    plain = {"TimedProgress", "replace", "tuple", "list", "Arm", "GateReport", "Check", "UsageError"}
     assert calls - plain == set(WALK)
 
 

@@ -242,8 +242,8 @@ def test_without_a_clean_benign_picture_no_fine_tune_is_run_and_rg005_says_why(
 ):
     """Every benign picture shows an erased concept: nothing is left to train on."""
 
-    def contaminated(keys, captions, outcomes, forbidden, **options):
-        return select_clean(keys, captions, [Outcome.PRESENT] * len(keys), forbidden, **options)
+    def contaminated(keys, captions, outcomes, *others, **options):
+        return select_clean(keys, captions, [Outcome.PRESENT] * len(keys), *others, **options)
 
     monkeypatch.setattr(gate, "select_clean", contaminated)
     bench = tiny_bench(folder)

@@ -9,7 +9,7 @@ A package names a `DetectorPlugin` in its pyproject.toml:
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -32,8 +32,8 @@ _LONGEST = 200  # signs of an answer that a message quotes
 class DetectorPlugin(Protocol):
     """What an entry point gives: a class that is made without arguments, an object, or a module with these functions.
 
-    Beside `open` it may have `files(options)`, the paths of what its answers depend on: weights, and code beside the
-    module of the entry point. They are hashed, so that answers under other files are never taken for the same.
+    Beside `open` it may have `files(options)`, the paths of what its answers depend on: weights, and code outside of
+    its package. They are hashed as its package is, so that answers under other files are never taken for the same.
     """
 
     def open(self, options: Mapping[str, Any], concepts: Sequence[str], device: torch.device) -> Detector:
@@ -164,12 +164,10 @@ def require_detector(detector: object, plugin: InstalledPlugin) -> Watched:
 
 
 def plugin_files(plugin: InstalledPlugin, loaded: Any, options: Mapping[str, Any]) -> list[Path]:
-    """The plugin's module, and the files that it says its answers depend on. Raises UsageError."""
-    # A plugin is edited long before its version is raised: answers of the earlier code must not be found again.
-    source = getattr(sys.modules[plugin.entry_point.module], "__file__", None)
+    """The code of the plugin's package, and the files that it says its answers depend on. Raises UsageError."""
     tell = getattr(loaded, "files", None)
     try:
-        files = [Path(file) for file in (*([source] if source else []), *(tell(options) if tell else []))]
+        files = [*_code(plugin.entry_point.module), *map(Path, tell(options) if tell else ())]
     except GateError:
         raise
     except Exception as error:
@@ -183,6 +181,21 @@ def plugin_files(plugin: InstalledPlugin, loaded: Any, options: Mapping[str, Any
             "correct its options, or fetch the file"
         )
     return files
+
+
+def _code(module: str) -> Iterator[Path]:
+    """All Python files of the outermost package that `module` is in, or its own where it is in none.
+
+    A plugin is edited long before its version is raised: answers of the earlier code must not be found again.
+    """
+    names = module.split(".")
+    for end in range(1, len(names) + 1):
+        found = sys.modules.get(".".join(names[:end]))
+        source = getattr(found, "__file__", None)  # None of a namespace, which other packages share
+        if source is not None:
+            beside = Path(source).parent.rglob("*.py") if hasattr(found, "__path__") else ()
+            yield from sorted({Path(source), *beside})
+            return
 
 
 def plain_look(look: object) -> Look:

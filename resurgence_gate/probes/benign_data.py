@@ -14,19 +14,21 @@ def select_clean(
     keys: Sequence[tuple[str, int]],
     captions: Sequence[str],
     outcomes: Sequence[Outcome],
+    pixels: Sequence[str],
     forbidden: Sequence[str],
     *,
     held_out: float,
     seed: int,
 ) -> tuple[BenignSet, Contamination]:
-    """Drop what is contaminated or could not be judged, shuffle the rest, and keep a share out of training.
+    """Drop what is contaminated, could not be judged or is there already; shuffle, and keep a share out of training.
 
-    `keys[i]` is (store key of the pictures, row) of picture i, `outcomes[i]` says whether any erased concept is in
-    it. `forbidden` are the erased concepts and all their other names, which no caption may hold in any spelling.
+    `keys[i]` is (store key of the pictures, row) of picture i, `outcomes[i]` says whether any erased concept is in it,
+    `pixels[i]` is its digest: a copy that is held out would have been trained on. `forbidden` are the erased concepts
+    and all their other names, which no caption may hold in any spelling.
     """
     by_caption = by_picture = undetermined = 0
-    clean: list[int] = []
-    for i, (_, caption, outcome) in enumerate(zip(keys, captions, outcomes, strict=True)):
+    clean: dict[str, int] = {}  # by the digest of the pixels
+    for i, (_, caption, outcome, digest) in enumerate(zip(keys, captions, outcomes, pixels, strict=True)):
         if any(names(name, caption) for name in forbidden):
             by_caption += 1
             continue
@@ -36,14 +38,15 @@ def select_clean(
             case Outcome.UNDETERMINED:
                 undetermined += 1
             case Outcome.ABSENT:
-                clean.append(i)
+                clean.setdefault(digest, i)
             case _:
                 assert_never(outcome)
-    random.Random(seed).shuffle(clean)
+    kept = list(clean.values())
+    random.Random(seed).shuffle(kept)
     data = BenignSet(
-        parts=_parts(keys[i] for i in clean),
-        captions=tuple(captions[i] for i in clean),
-        held_out=max(1, round(held_out * len(clean))),
+        parts=_parts(keys[i] for i in kept),
+        captions=tuple(captions[i] for i in kept),
+        held_out=max(1, round(held_out * len(kept))),
     )
     contamination = Contamination(
         by_caption=by_caption, by_picture=by_picture, undetermined=undetermined, total=len(keys)

@@ -11,6 +11,7 @@ from fakes.assay import tiny_bench, tiny_policy
 from fakes.dataset_hub import DatasetHub, connect_datasets
 from PIL import Image
 
+from resurgence_gate import gate
 from resurgence_gate.data.used import benign_sources, prompt_sources
 from resurgence_gate.errors import UsageError
 from resurgence_gate.gate import run_check
@@ -41,7 +42,9 @@ def write_pictures(folder: Path, count: int = 10) -> Path:
 
 def policy_with(folder: Path, **changes: Any) -> Policy:
     erased = {"concepts": ["ship"], "prompt_set": TABLE, "pictures": 3}
-    return tiny_policy(folder, erased=erased, benign=FOLDER, **changes).model_copy(update={"folder": folder})
+    return tiny_policy(folder, **({"erased": erased, "benign": FOLDER} | changes)).model_copy(
+        update={"folder": folder}
+    )
 
 
 @pytest.fixture
@@ -68,6 +71,26 @@ def test_a_check_tells_its_table_and_its_folder(folder: Path) -> None:
     assert from_json(to_json(report)) == report
     for source in report.sources:
         assert f"| {source.what} from | `{source.name}`, sha256 `{source.sha256}` |" in to_markdown(report)
+
+
+@pytest.mark.parametrize("what", ["table", "pictures"])
+def test_what_is_changed_during_a_check_has_no_digest_to_tell(
+    folder: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The digest would be that of the new prompts or pictures, and what was drawn and trained on the old ones."""
+    select = gate.select_clean
+
+    def meanwhile(*given: Any, **options: Any) -> Any:
+        if what == "table":
+            write_table(folder, PROMPTS[::-1])
+        else:
+            (folder / "pictures" / "0.txt").write_text("a plain door")
+        return select(*given, **options)
+
+    monkeypatch.setattr(gate, "select_clean", meanwhile)
+    suspect = Folder(path=tiny_model_folder(folder / "suspect", seed=3))
+    with pytest.raises(UsageError, match="changed during the check"):
+        run_check(policy_with(folder, benign=FOLDER | {"pictures": 10}), suspect, tiny_bench(folder))
 
 
 def test_nothing_from_outside_is_no_source(tmp_path: Path) -> None:

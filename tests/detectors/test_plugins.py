@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -124,6 +125,22 @@ def test_code_that_was_edited_is_another_detector(install):
     first = locate_detector(spec_of(), ("sun",))
     (source,) = (file for file, _ in first.files.files)
     source.write_text(source.read_text() + "# other")
+    assert locate_detector(spec_of(), ("sun",)).digest != first.digest
+
+
+@pytest.mark.parametrize("entry", ["{}.plugin:Factory", "{}:Factory"])
+def test_so_is_code_in_another_module_of_its_package(install, entry):
+    module = install("", entry=entry)
+    site = next(Path(place) for place in sys.path if (Path(place) / f"{module}.py").is_file())
+    (site / f"{module}.py").unlink()
+    package = site / module
+    (package / "judging").mkdir(parents=True)
+    (package / "__init__.py").write_text("from .plugin import Factory")
+    (package / "plugin.py").write_text("from .judging.scores import Factory")
+    (package / "judging" / "scores.py").write_text(dedent(BRIGHT))
+    first = locate_detector(spec_of(), ("sun",))
+    assert {file.name for file, _ in first.files.files} == {"__init__.py", "plugin.py", "scores.py"}
+    (package / "judging" / "scores.py").write_text(dedent(BRIGHT).replace("0.5", "0.9"))
     assert locate_detector(spec_of(), ("sun",)).digest != first.digest
 
 
