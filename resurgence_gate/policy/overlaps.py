@@ -35,7 +35,9 @@ def synonyms(group: str) -> Callable[[Concepts], Iterator[Problem]]:
         for concept in asked.synonyms:
             if concept not in asked.concepts:
                 hint = or_else(concept, asked.concepts)
-                message = f"is not among {group}.concepts{hint}"
+                message = (
+                    f"is not among {group}.concepts{hint or '; take it away, with null where it is extended'}"
+                )
                 yield Problem(loc=(group, "synonyms", concept), message=message, on_key=True)
         for at, name in _named(asked):
             for concept in asked.concepts if at[0] == "synonyms" else ():
@@ -68,7 +70,10 @@ def labels_sound(
             continue
         missing = [name for name in asked if name not in (spec.labels or asked)]
         if missing:
-            message = f"must hold every erased, retained and benign concept; missing: {', '.join(missing)}"
+            message = (
+                f"must hold every erased, retained and benign concept; missing: {', '.join(missing)}; add them, or "
+                "take `labels` away, with null where it is extended"
+            )
             yield Problem(loc=(*at, "labels"), message=message)
         for i, label in enumerate(spec.labels or ()):
             yield from _other_name((*at, "labels", i), label, erased, asked)

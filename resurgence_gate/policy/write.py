@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +32,7 @@ description: {description}
 
 # Sections are merged key by key, lists and values replaced, and `null` takes a key away. For example:
 #
-# erased:
-#   concepts: [{concepts}]
-#   pictures: {pictures}
-"""
+{example}"""
 
 
 def policy_text(policy: Policy) -> str:
@@ -51,6 +51,7 @@ def new_policy(file: Path, extends: str | None) -> str:
     name = file.stem
     if extends is None:
         text = shipped_policies()[_START].read_text(encoding="utf-8")
+        text = text.replace(f"--policy {_START}", f"--policy {shlex.quote(str(file))}")
         return re.sub(r"^name: .*$", lambda _: f"name: {_plain(name)}", text, count=1, flags=re.MULTILINE)
     path = find_policy(extends)
     base = load_policy(path)
@@ -59,9 +60,23 @@ def new_policy(file: Path, extends: str | None) -> str:
         extends=_plain(from_here),
         name=_plain(name),
         description=_plain(base.description),
-        concepts=", ".join(map(_plain, base.erased.concepts[:2])),
-        pictures=base.erased.pictures,
+        example="".join(f"# {line}\n" for line in _example(base)),
     )
+
+
+def _example(base: Policy) -> Iterator[str]:
+    """Fewer concepts on as many pictures, and what else changes with them: sound without the comment signs."""
+    erased = base.erased
+    concepts = erased.concepts[:2]
+    yield from (
+        "erased:",
+        f"  concepts: [{', '.join(map(_plain, concepts))}]",
+        f"  pictures: {math.ceil(erased.total / len(concepts))}  # of each",
+    )
+    if erased.synonyms:
+        yield "  synonyms: null  # those of its concepts; write your own, or only `CONCEPT: null` for one that is gone"
+    if getattr(base.detector, "labels", None):
+        yield "detector: {labels: null}  # then they are the names of all erased, retained and benign concepts"
 
 
 def write_new(file: Path, text: str) -> None:

@@ -49,7 +49,7 @@ def print_inspection(found: Inspection, console: Console) -> None:
 
 def _summary(found: Inspection) -> list[tuple[str, str]]:
     rows: list[tuple[str, str | None]] = [
-        ("reference", found.ref),
+        ("model", found.ref),
         ("kind", found.kind),
         ("digest", found.digest),
     ]

@@ -154,6 +154,23 @@ def test_init_extends_a_file_from_where_it_lies(tmp_path: Path, capsys: Capture)
     assert load_policy(mine).seed == load_policy("pocket").seed
 
 
+@pytest.mark.parametrize("name", shipped_policies())
+def test_the_example_in_a_new_policy_is_sound(name: str, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    assert run(["policy", "init", str(mine), "--extends", name]) == 0
+    head, _, example = mine.read_text().partition("For example:\n#\n")
+    mine.write_text(head + "\n" + "\n".join(line.removeprefix("# ") for line in example.splitlines()))
+    policy, base = load_policy(mine), load_policy(name)
+    assert policy.erased.concepts == base.erased.concepts[:2]
+    assert policy.erased.total >= base.erased.total
+
+
+def test_a_new_policy_names_itself_in_its_command(tmp_path: Path) -> None:
+    mine = tmp_path / "our policy.yaml"
+    assert run(["policy", "init", str(mine)]) == 0
+    assert f"#     resurgence-gate check org/model --policy '{mine}' --device cuda\n" in mine.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
