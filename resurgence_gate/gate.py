@@ -54,6 +54,7 @@ from resurgence_gate.vocabulary import (
     Provenance,
     SourceUsed,
     StageTime,
+    names,
 )
 
 LIBRARIES = (*COMPUTING, "safetensors")
@@ -132,11 +133,23 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
 
 
 def require_benign(policy: Policy, bench: Bench) -> None:
-    """Raise UsageError or HubError where the benign data cannot be had: at once, and not after hours of drawing."""
+    """Look for the benign data at once, and not after hours of drawing. Raises UsageError and HubError.
+
+    Captions that RG005 will not bear are noted: they can be corrected now.
+    """
     if isinstance(policy.benign, GeneratedBenign):
-        benign_draws(policy, policy.benign)
+        captions = [draw.prompt for draw in benign_draws(policy, policy.benign)]
     else:
-        _read_benign(policy.benign, policy, bench)
+        _, captions = _read_benign(policy.benign, policy, bench)
+    naming = sum(any(names(name, caption) for name in policy.erased.all_names) for caption in captions)
+    if naming > policy.rules.RG005.max_contamination * len(captions):
+        _LOG.warning(
+            "benign data: %d of %d captions name an erased concept or a synonym; RG005 allows %g %%, so this check "
+            "cannot pass",
+            naming,
+            len(captions),
+            100 * policy.rules.RG005.max_contamination,
+        )
 
 
 def sources_used(policy: Policy, bench: Bench) -> tuple[SourceUsed, ...]:

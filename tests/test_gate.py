@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from fakes.assay import ERASED, tiny_bench, tiny_policy
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from resurgence_gate import gate
@@ -278,6 +279,20 @@ def test_benign_data_that_is_not_there_is_told_before_any_picture_is_drawn(
     changed = policy.model_copy(update={"benign": benign, "folder": tmp_path})
     with pytest.raises(UsageError, match="there is no such f"):
         run_check(changed, suspect, tiny_bench(folder))
+
+
+def test_captions_that_name_what_was_erased_are_told_before_any_picture_is_drawn(
+    policy, folder, tmp_path, caplog
+):
+    for i in range(8):
+        Image.new("RGB", (16, 16), (i * 30, 0, 0)).save(tmp_path / f"{i}.png")
+        (tmp_path / f"{i}.txt").write_text("two ships" if i < 3 else "a garden")
+    benign = BenignFolder(kind="folder", path=".", pictures=8, held_out=0.25)
+    for allowed, told in ((0.375, False), (0.2, True)):
+        rules = policy.rules.model_copy(update={"RG005": ProbeContaminated(max_contamination=allowed)})
+        changed = policy.model_copy(update={"benign": benign, "folder": tmp_path, "rules": rules})
+        gate.require_benign(changed, tiny_bench(folder))
+        assert ("3 of 8 captions name an erased concept" in caplog.text) is told
 
 
 def test_a_fine_tune_that_moves_no_weight_is_never_passed(policy, suspect, folder):
