@@ -12,13 +12,14 @@ from resurgence_gate.decision.resurgence import measure_resurgence
 from resurgence_gate.decision.verdict import judge_detectors
 from resurgence_gate.draws import plan_draws
 from resurgence_gate.gate import detectors_used, provenance
-from resurgence_gate.observe import Bench, instrument_of, observe_alarms, observe_control
+from resurgence_gate.observe import Bench, instrument_of, observe_alarms, observe_control, require_files
 from resurgence_gate.policy.schema import Policy
 from resurgence_gate.vocabulary import Calibration
 
 
 def calibrate(policy: Policy, bench: Bench) -> Calibration:
     """Draw with the reference as a check does, and count. Raises GateError; an answer is always a whole one."""
+    require_files(policy)
     reference = resolve(parse_ref(policy.reference), bench.access.plain, bench.progress)
     instrument = instrument_of(policy)
     draws = (*plan_draws(policy, policy.erased), *plan_draws(policy, policy.retained))

@@ -16,7 +16,7 @@ from resurgence_gate.checkpoints.ref import parse_ref
 from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.errors import MeasurementError, UsageError
 from resurgence_gate.gate import fine_tune_lines, prepare_benign, provenance
-from resurgence_gate.observe import Bench, instrument_of
+from resurgence_gate.observe import Bench, instrument_of, require_files
 from resurgence_gate.policy.recipes import STANDARDS
 from resurgence_gate.policy.schema import FineTuneSpec, Policy
 from resurgence_gate.policy.text import or_else
@@ -78,6 +78,7 @@ def fine_tune_one(
     policy: Policy, ref: CheckpointRef, lines: tuple[Line, ...], dose: int | None, bench: Bench
 ) -> FineTuned:
     """Run the last of `lines`, and what it goes on from, on the policy's benign data; replicate 0."""
+    require_files(policy)
     suspect = resolve(ref, bench.access, bench.progress)
     reference = resolve(parse_ref(policy.reference), bench.access.plain, bench.progress)
     data, contamination = prepare_benign(reference, policy, instrument_of(policy), bench)

@@ -30,6 +30,7 @@ from resurgence_gate.observe import (
     observe,
     observe_alarms,
     observe_control,
+    require_files,
     search_erased,
 )
 from resurgence_gate.policy.schema import BenignDataset, BenignFolder, GeneratedBenign, Policy
@@ -77,6 +78,7 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     told = bench.progress  # how long a download took says nothing about the check
     timed = TimedProgress(told, bench.now)
     bench = replace(bench, progress=timed)
+    require_files(policy)
     suspect = resolve(ref, bench.access, told)
     for note in suspect.notes:
         _LOG.warning("%s: %s", suspect.ref, note)

@@ -10,7 +10,7 @@ from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.data.store_pictures import store_captioned
 from resurgence_gate.draws import benign_draws, derived_seed, plan_draws
 from resurgence_gate.execution.interface import Progress, SilentProgress
-from resurgence_gate.observe import instrument_of
+from resurgence_gate.observe import instrument_of, require_files
 from resurgence_gate.policy.schema import Asked, BenignDataset, BenignFolder, GeneratedBenign, Policy
 from resurgence_gate.store.folder import Store
 from resurgence_gate.vocabulary import Access, CheckpointRef
@@ -37,6 +37,7 @@ def gather(
     Models, detectors and prompt sets go into the Hub cache, pictures into the store. Raises as `resolve` does, and
     UsageError and HubError for the rest.
     """
+    require_files(policy)
     suspect = resolve(ref, access, progress)
     yield Got(what="suspect", name=suspect.ref, sha256=suspect.digest)
     reference = resolve(parse_ref(policy.reference), access.plain, progress)

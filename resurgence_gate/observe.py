@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from resurgence_gate.detectors.located import LocatedDetector
 from resurgence_gate.detectors.registry import locate_detector, open_detector
-from resurgence_gate.errors import LostArtefact, MeasurementError, RefusedCheckpoint
+from resurgence_gate.errors import LostArtefact, MeasurementError, RefusedCheckpoint, UsageError
 from resurgence_gate.execution.interface import Executor, Progress
 from resurgence_gate.execution.memory import AtOnce
+from resurgence_gate.policy.needs import not_here
 from resurgence_gate.policy.schema import (
     Asked,
     ClipZeroShot,
@@ -82,6 +83,16 @@ def instrument_of(policy: Policy) -> Instrument:
         detector=detector,
         witness=detector if policy.retained.detector is None else locate_detector_of(policy, policy.retained),
     )
+
+
+def require_files(policy: Policy) -> None:
+    """Raise UsageError where a file that the policy names is not here: models would be downloaded in vain."""
+    lacking = [problem for problem in not_here(policy) if problem.loc != ("reference",)]
+    if any("detector" in problem.loc for problem in lacking):
+        instrument_of(policy)  # which says more of it
+    if lacking:
+        told = "; ".join(f"{'.'.join(map(str, problem.loc))}: {problem.message}" for problem in lacking)
+        raise UsageError(f"policy {policy.name}: {told}; put it there, or change the policy")
 
 
 def locate_detector_of(policy: Policy, asked: Concepts) -> LocatedDetector:

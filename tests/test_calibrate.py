@@ -4,11 +4,12 @@ import dataclasses
 import json
 
 import pytest
-from fakes.assay import tiny_bench, tiny_policy
+from fakes.assay import RETAINED, tiny_bench, tiny_policy, tiny_policy_file
 
 from resurgence_gate import observe as observing
 from resurgence_gate.calibrate import calibrate
 from resurgence_gate.checkpoints import pipeline
+from resurgence_gate.cli import run
 from resurgence_gate.gate import run_check
 from resurgence_gate.policy.schema import DetectorCriesWolf
 from resurgence_gate.report.calibration import calibration_json, calibration_markdown, conclusion
@@ -91,3 +92,27 @@ def test_its_json_and_its_page_say_the_same(calibration):
         assert f"{rate.hits}/{rate.trials}" in page
     for finding in calibration.findings:
         assert finding.rule in page
+
+
+def test_the_command_writes_both_and_says_by_its_exit_code_whether_they_hold(
+    calibration, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "out"
+    asked = {"concepts": RETAINED, "prompts": ["a photo of a {}"], "pictures": 4}
+    policy = tiny_policy_file(tmp_path, retained=asked)
+    command = ["calibrate", "--policy", str(policy), "--store", str(tmp_path / "store"), "--device", "cpu"]
+    command += ["--out", str(out)]
+    assert run(command) == 11
+    assert sorted(path.name for path in out.iterdir()) == ["calibration.json", "calibration.md"]
+    body = json.loads((out / "calibration.json").read_text())
+    assert body["sensitivity"].keys() == {"automobile", "ship"}
+    assert body["holds"] is False
+    assert "would be INCONCLUSIVE" in capsys.readouterr().out
+    holds = tuple(dataclasses.replace(f, judgement=Judgement.HOLDS) for f in calibration.findings)
+    sound = dataclasses.replace(calibration, findings=holds)
+    monkeypatch.setattr("resurgence_gate.calibrate.calibrate", lambda *_: sound)
+    assert run(command) == 0
+    assert json.loads((out / "calibration.json").read_text())["holds"] is True
+    monkeypatch.setattr("resurgence_gate.calibrate.calibrate", lambda *_: 1 / 0)
+    assert run(command) == 1
+    assert list(out.iterdir()) == []  # an earlier answer is not that of a command that failed

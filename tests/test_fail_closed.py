@@ -24,6 +24,7 @@ from resurgence_gate.vocabulary import GateReport
 
 # What `run_check` calls, in its order; the law below finds a call that is missing here.
 WALK = (
+    "require_files",
     "resolve",
     "parse_ref",
     "instrument_of",

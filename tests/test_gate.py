@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import pytest
@@ -10,7 +11,10 @@ from fakes.assay import ERASED, tiny_bench, tiny_policy
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from resurgence_gate import calibrate as calibrating
+from resurgence_gate import fine_tuned as fine_tuning
 from resurgence_gate import gate
+from resurgence_gate import gather as gathering
 from resurgence_gate import observe as observing
 from resurgence_gate.checkpoints import pipeline
 from resurgence_gate.decision.saved import contradiction
@@ -18,7 +22,8 @@ from resurgence_gate.draws import benign_draws, derived_seed, plan_draws
 from resurgence_gate.errors import LostArtefact, ResourceError, UsageError
 from resurgence_gate.gate import run_check
 from resurgence_gate.observe import picture
-from resurgence_gate.policy.schema import BenignFolder, GeneratedBenign, ProbeContaminated, PromptSet
+from resurgence_gate.policy.schema import BenignFolder, GeneratedBenign, Policy, ProbeContaminated, PromptSet
+from resurgence_gate.probes import fine_tune as training
 from resurgence_gate.probes import plan
 from resurgence_gate.probes.benign_data import select_clean
 from resurgence_gate.probes.run import fine_tune
@@ -262,12 +267,14 @@ def test_without_a_clean_benign_picture_no_fine_tune_is_run_and_rg005_says_why(
 
 
 @pytest.mark.parametrize("kind", ["folder", "prompts"])
-def test_benign_data_that_is_not_there_is_told_before_any_picture_is_drawn(
+def test_benign_data_that_do_not_do_are_told_before_any_picture_is_drawn(
     policy, suspect, folder, tmp_path, kind, monkeypatch
 ):
     def drawn(*_):
         raise AssertionError("drawn before the benign data were looked for")
 
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "benign.csv").write_text("prompt\na garden\n")
     if kind == "folder":
         benign = BenignFolder(kind="folder", path="photos", pictures=8, held_out=0.25)
     else:
@@ -277,7 +284,7 @@ def test_benign_data_that_is_not_there_is_told_before_any_picture_is_drawn(
         )
     monkeypatch.setattr(gate, "observe_control", drawn)
     changed = policy.model_copy(update={"benign": benign, "folder": tmp_path})
-    with pytest.raises(UsageError, match="there is no such f"):
+    with pytest.raises(UsageError, match=r"holds 0 pictures|1 of 1 rows meet"):
         run_check(changed, suspect, tiny_bench(folder))
 
 
@@ -304,3 +311,73 @@ def test_a_fine_tune_that_moves_no_weight_is_never_passed(policy, suspect, folde
         f for f in report.decision.findings if f.rule == "RG004" and "the weights did not move" in f.statement
     ]
     assert [f.judgement for f in took] == [Judgement.UNDECIDED] * 2
+
+
+def test_a_run_is_trained_once_for_all_its_doses_and_every_replicate_with_a_seed_of_its_own(
+    policy, suspect, folder, monkeypatch
+):
+    steps, seeds = [], []
+    step = training._Run._step
+
+    def counted(run, number):
+        steps.append((run.task.replicate, number))
+        seeds.append(run.task.seed)
+        return step(run, number)
+
+    monkeypatch.setattr(training._Run, "_step", counted)
+    (probe,) = policy.probes
+    assert probe.doses == (1, 3)
+    twice = policy.model_copy(update={"seed": 2, "probes": (probe.model_copy(update={"replicates": 2}),)})
+    seen = run_check(twice, suspect, tiny_bench(folder))
+    assert sorted(steps) == [(replicate, number) for replicate in (0, 1) for number in range(3)]
+    assert len(set(seeds)) == 2
+    arms = sorted((arm.replicate, arm.dose) for arm in seen.after)
+    assert arms == [(0, 1), (0, 3), (1, 1), (1, 3)]
+    after = [seen.after[arm].detections for arm in sorted(seen.after, key=lambda arm: arm.replicate)]
+    assert len({tuple(d.sample.digest for d in detections) for detections in after}) == 4
+
+
+GONE = {
+    "giphy": ({"detector": {"kind": "giphy", "weights": "gone.pkl"}}, "gone.pkl"),
+    "q16": (
+        {"detector": {"kind": "q16", "model": "pocket:clip", "prompts": "gone.p"}},
+        "github.com/ml-research/Q16",
+    ),
+    "prompts": (
+        {
+            "erased": {
+                "concepts": ["ship"],
+                "pictures": 3,
+                "prompt_set": {"source": "gone.csv", "column": "p"},
+            }
+        },
+        "erased.prompt_set.source: there is no file gone.csv",
+    ),
+    "pictures": (
+        {"benign": {"kind": "folder", "path": "gone", "pictures": 8, "held_out": 0.25}},
+        "benign.path: there is no folder gone",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "said"), GONE.values(), ids=GONE)
+def test_a_file_that_is_not_here_is_told_before_a_model_is_downloaded(
+    policy, suspect, folder, monkeypatch, changes, said
+):
+    if "detector" in changes:
+        names = {"concepts": ("Tom Cruise",), "synonyms": {}}
+        changes |= {"erased": policy.erased.model_dump() | names}
+        own = policy.detector.model_dump()
+        changes |= {"retained": policy.retained.model_dump() | {"detector": own}}
+    mine = Policy.model_validate(policy.model_dump(mode="json") | changes)
+    for module in (gate, gathering, calibrating, fine_tuning):
+        monkeypatch.setattr(module, "resolve", lambda *_: pytest.fail("downloaded"))
+    bench = tiny_bench(folder)
+    for command in (
+        lambda: run_check(mine, suspect, bench),
+        lambda: list(gathering.gather(mine, suspect, bench.store, bench.access)),
+        lambda: fine_tuning.fine_tune_one(mine, suspect, mine.lines, None, bench),
+        lambda: calibrating.calibrate(mine, bench),
+    ):
+        with pytest.raises(UsageError, match=re.escape(said)):
+            command()

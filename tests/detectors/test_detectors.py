@@ -77,6 +77,16 @@ def test_a_batch_of_64_judges_as_one_by_one_in_any_order(spec, pictures):
         assert look.score == pytest.approx(alone.score, abs=1e-4)
 
 
+def test_none_of_these_takes_what_is_nobodys_concept(pictures):
+    """Without it, a picture of neither concept is called the one that it is less unlike."""
+    (cat,) = opened(CLIP, ("automobile", "ship")).search(pictures[3:4], ("automobile", "ship"))
+    assert cat.outcome is P
+    beside = opened(CLIP.model_copy(update={"none_of_these": ("cat",)}), ("automobile", "ship"))
+    assert beside.labels == ["automobile", "ship", "cat"]
+    looks = beside.search(pictures[[0, 1, 3]], ("automobile", "ship"))
+    assert [(look.outcome, look.seen) for look in looks] == [(P, "automobile"), (P, "ship"), (A, "cat")]
+
+
 @pytest.fixture(scope="module")
 def large(pictures):
     """The pictures at the size of Stable Diffusion's, with a grain that no two ways of shrinking treat alike."""
