@@ -336,13 +336,21 @@ def _load_model(checkpoint: Checkpoint, bench: Bench) -> DiffusionModel:
     try:
         return load_model(checkpoint, device=torch.device(bench.device), dtype=getattr(torch, bench.dtype))
     except (RefusedCheckpoint, FileNotFoundError) as error:
-        # Fine-tuned weights lie in the store, and damage there says nothing about the suspect.
-        for file in (overlay.path for overlay in checkpoint.overlays):
-            if file.is_relative_to(bench.store.root) and damage(file.parent) is not None:
+        # Fine-tuned weights lie in the store, and what is wrong with them says nothing about the suspect.
+        kept = [o.path for o in checkpoint.overlays if o.path.is_relative_to(bench.store.root)]
+        for file in kept:
+            if damage(file.parent) is not None:
                 forget_whole(file.parent)
                 raise LostArtefact(
                     f"{file}: damaged since the check began; the same command computes it again"
                 ) from error
+        trained = any(
+            file.name.startswith("dose-") for file in kept
+        )  # and not what a pickle was converted to
+        if trained and isinstance(error, RefusedCheckpoint):
+            raise MeasurementError(
+                f"{error}: what the fine-tune made cannot be drawn with in {bench.dtype}; try --dtype float32"
+            ) from error
         raise
 
 

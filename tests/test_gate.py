@@ -19,7 +19,7 @@ from resurgence_gate import observe as observing
 from resurgence_gate.checkpoints import pipeline
 from resurgence_gate.decision.saved import contradiction
 from resurgence_gate.draws import benign_draws, derived_seed, plan_draws
-from resurgence_gate.errors import LostArtefact, ResourceError, UsageError
+from resurgence_gate.errors import LostArtefact, MeasurementError, ResourceError, UsageError
 from resurgence_gate.gate import run_check
 from resurgence_gate.observe import picture
 from resurgence_gate.policy.schema import BenignFolder, GeneratedBenign, Policy, ProbeContaminated, PromptSet
@@ -381,3 +381,11 @@ def test_a_file_that_is_not_here_is_told_before_a_model_is_downloaded(
     ):
         with pytest.raises(UsageError, match=re.escape(said)):
             command()
+
+
+def test_a_fine_tune_beyond_the_numbers_of_the_dtype_is_no_fault_of_the_suspect(policy, suspect, tmp_path):
+    """Weights of 100000 are finite in float32, and infinite in float16."""
+    wild = policy.probes[0].model_copy(update={"lr": 1e5, "doses": (1,)})
+    bench = dataclasses.replace(tiny_bench(tmp_path), dtype="float16")
+    with pytest.raises(MeasurementError, match=r"after 1 steps of full: .* try --dtype float32"):
+        run_check(policy.model_copy(update={"probes": (wild,)}), suspect, bench)

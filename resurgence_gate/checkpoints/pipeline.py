@@ -261,13 +261,13 @@ def _load(kind: Any, folder: Path, ref: str, **options: Any) -> Any:
 def _settled(model: _M, device: torch.device, ref: str) -> _M:
     with loading(ref):
         model = model.to(device).eval().requires_grad_(False)
-        _take_from_files(model)
+        take_from_files(model)
     if not all(all_finite(parameter) for parameter in model.parameters()):
         raise RefusedCheckpoint(f"{ref}: {type(model).__name__} has NaN or infinite weights (in this dtype)")
     return model
 
 
-def _take_from_files(model: nn.Module) -> None:
+def take_from_files(model: nn.Module) -> None:
     """Tensors that are mapped, as on the CPU, follow their file: who writes there later would change the model."""
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.device.type == "cpu":

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from resurgence_gate.checkpoints.pipeline import quiet
+from resurgence_gate.checkpoints.pipeline import quiet, take_from_files
 from resurgence_gate.detectors.interface import LabelDetector
 
 _COMPUTED = ("position_ids", "num_batches_tracked")  # buffers that no answer depends on
@@ -28,6 +28,7 @@ class ImageClassifier(LabelDetector):
         self.labels = labels  # of the outputs, in order
         self.processor: Any = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
         self.model = _load(source).float().to(device).eval()
+        take_from_files(self.model)
 
     @torch.inference_mode()
     def scores(self, pictures: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-from resurgence_gate.checkpoints.pipeline import quiet
+from resurgence_gate.checkpoints.pipeline import quiet, take_from_files
 from resurgence_gate.detectors.answers import Answer
 
 BATCH = 8  # pictures a pass: several thousand tokens of a model of some billion parameters
@@ -34,6 +34,7 @@ class VisionLanguageModel:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         self.model = _load(source, remote_code).to(device, dtype).eval()
+        take_from_files(self.model)
         # Replaced, because a configuration that is passed to `generate` takes over what the model's own says
         # (sampling, penalties) wherever it holds a default itself.
         self.model.generation_config = _greedy(self.model.generation_config, self.tokenizer, max_new_tokens)

@@ -6,6 +6,7 @@ numbers and null, so that a concept called `no` stays a word.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 Loc = tuple[int | str, ...]  # ("rules", "RG102", "max_rate_after")
+_NOT_DECIMAL = re.compile(r"[-+]?0[0-9_]+|.*:.*")  # 010 is eight in YAML, and 1:30 ninety
 _PLAIN = frozenset(f"tag:yaml.org,2002:{tag}" for tag in ("int", "float", "null"))
 _LEFT_OPEN = ("could not find expected ':'", "unexpected end of stream")  # the mistake is where it began
 # What PyYAML says, and what somebody did who did not mean to write that; the first that fits.
@@ -156,7 +158,12 @@ def _walk_mapping(loader: _Loader, node: MappingNode, loc: Loc, document: Docume
 
 def _scalar(loader: _Loader, node: Node, loc: Loc, document: Document) -> Any:
     try:
-        return loader.construct_object(node)
+        value = loader.construct_object(node)
+        if not isinstance(value, int | float) or not _NOT_DECIMAL.fullmatch(node.value):
+            return value
+        reason = (
+            f"YAML reads {node.value} as {value}; write plain digits, or put it in quotes if it is a word"
+        )
     except yaml.constructor.ConstructorError:
         reason = f"the tag {node.tag} is not supported"
     except ValueError:

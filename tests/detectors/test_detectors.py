@@ -303,6 +303,20 @@ def test_the_digest_tells_specs_and_weights_apart(tmp_path):
     assert locate_detector(CLIP, LABELS).digest != locate_detector(CLIP, LABELS[:2]).digest
 
 
+def test_what_is_written_to_its_file_later_changes_no_answer(tmp_path, pictures):
+    """Its digest was told, and tensors that are mapped follow their file."""
+    for spec, name in ((CLASSIFIER, "model.safetensors"), (CLIP, "open_clip_model.safetensors")):
+        place = tmp_path / spec.kind
+        shutil.copytree(pocket_folder() / "detectors" / spec.model.removeprefix("pocket:"), place)
+        detector = opened(spec.model_copy(update={"model": str(place)}), LABELS)
+        before = detector.scores(pictures)
+        with (place / name).open("r+b") as file:
+            half = file.seek(0, 2) // 2
+            file.seek(half)
+            file.write(b"\0" * half)
+        assert torch.equal(detector.scores(pictures), before)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
