@@ -98,9 +98,14 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
             "nobody could say what was drawn and trained on; run it again with the files at rest"
         )
     probed = fine_tune_lines(policy.lines, suspect, data, policy, bench)
+    repeated = {probe.name for probe, _ in policy.lines if probe.replicates > 1}
     after = {
         Arm(probe=p.probe, dose=dose, replicate=p.replicate): observe(
-            f"after {dose} steps of {p.probe}", checkpoint, draws, instrument, bench
+            f"after {dose} steps of {p.probe}" + (f" #{p.replicate + 1}" if p.probe in repeated else ""),
+            checkpoint,
+            draws,
+            instrument,
+            bench,
         )
         for p in probed
         for dose, checkpoint in p.checkpoints

@@ -335,6 +335,11 @@ def test_a_run_is_trained_once_for_all_its_doses_and_every_replicate_with_a_seed
     assert arms == [(0, 1), (0, 3), (1, 1), (1, 3)]
     after = [seen.after[arm].detections for arm in sorted(seen.after, key=lambda arm: arm.replicate)]
     assert len({tuple(d.sample.digest for d in detections) for detections in after}) == 4
+    # One way of counting, from 1, in what is told of them.
+    told = [f.statement for f in seen.report.decision.findings if f.rule == "RG102"]
+    assert [f"replicate {i} of 2" in line for i, line in zip((1, 1, 2, 2), told, strict=True)] == [True] * 4
+    stages = [stage.name for stage in seen.report.provenance.stages if stage.name.startswith("after")]
+    assert stages == [f"after {dose} steps of full #{i}" for i in (1, 2) for dose in (1, 3)]
 
 
 GONE = {

@@ -88,9 +88,9 @@ class Case:
         return self._health.get(arm)
 
     def where(self, arm: Arm) -> str:
-        """100 steps of the full fine-tune."""
-        repeated = any(probe.name == arm.probe and probe.replicates > 1 for probe in self.policy.fine_tunes)
-        which = f", replicate {arm.replicate}" if repeated else ""
+        """100 steps of the full fine-tune; with several replicates, which of how many."""
+        replicates = max((p.replicates for p in self.policy.fine_tunes if p.name == arm.probe), default=1)
+        which = f", replicate {arm.replicate + 1} of {replicates}" if replicates > 1 else ""
         return f"{arm.dose} steps of the {arm.probe} fine-tune{which}"
 
     @cached_property
