@@ -9,7 +9,7 @@ import typer
 
 from resurgence_gate.cli.check import announce, discard_earlier, note_failure, write_png
 from resurgence_gate.cli.options import PolicyName
-from resurgence_gate.cli.report import Renderings, parse_renderings, refuse_clashes, write_renderings
+from resurgence_gate.cli.report import Renderings, parse_renderings, real, refuse_clashes, write_renderings
 
 if TYPE_CHECKING:
     from resurgence_gate.vocabulary import GateReport
@@ -46,7 +46,7 @@ def judge(
     from resurgence_gate.errors import UsageError
 
     asked = parse_renderings(report)
-    if run.resolve() in (out.resolve(), (out / "report.json").resolve()):
+    if real(run) in (real(out), real(out / "report.json")):
         raise UsageError(f"--out {out}: is the run itself, which stays as it is; give another folder")
     refuse_clashes(asked, out, policy, run if run.is_file() else run / "report.json")
     discard_earlier(out, asked)

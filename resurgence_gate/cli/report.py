@@ -49,7 +49,7 @@ def report(
     from resurgence_gate.report.formats import known_format, render
 
     known_format(format)
-    if out is not None and out.resolve() in (run.resolve(), (run / "report.json").resolve()):
+    if out is not None and real(out) in (real(run), real(run / "report.json")):
         raise UsageError(f"--out {out}: is the report that is read; give another file")
     saved = read_report(run)
     if saved.complete and (why := contradiction(saved)):
@@ -102,9 +102,9 @@ def refuse_clashes(asked: tuple[Rendering, ...], out: Path | None, *inputs: str 
     from resurgence_gate.cli.check import REPORT
     from resurgence_gate.errors import UsageError
 
-    folder = None if out is None else out.resolve()
+    folder = None if out is None else real(out)
     for rendering in asked:
-        told, place = f"--report {rendering.format}={rendering.path}", rendering.path.resolve()
+        told, place = f"--report {rendering.format}={rendering.path}", real(rendering.path)
         beside = folder is not None and folder in place.parents
         own = place.parent == folder and place.name in REPORT
         if own and place.name != f"report.{rendering.format}":
@@ -114,9 +114,14 @@ def refuse_clashes(asked: tuple[Rendering, ...], out: Path | None, *inputs: str 
         for given in inputs:
             if given is None or not os.path.lexists(given):
                 continue
-            read = Path(given).resolve()
+            read = real(Path(given))
             if place == read or (read in place.parents and not beside):
                 raise UsageError(f"{told}: would write over what is read ({given}); give another file")
+
+
+def real(path: Path) -> Path:
+    """Where its links lead; Path.resolve raises where they go in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def write_renderings(report: Report, run: Path, asked: tuple[Rendering, ...]) -> list[Path]:

@@ -64,8 +64,11 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
             path = Path(place) / name
             if _hidden(name):
                 continue
-            if not path.resolve().is_relative_to(root):
+            # Path.resolve raises where links go in a circle.
+            if not Path(os.path.realpath(path)).is_relative_to(root):
                 raise UsageError(f"{shown(path)}: is a link out of the folder; copy the file itself here")
+            if not path.is_file():
+                raise UsageError(f"{shown(path)}: is no plain file; take it away")
             yield path.relative_to(folder).as_posix(), path
 
 

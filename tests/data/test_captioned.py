@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 import shutil
 
@@ -134,6 +135,8 @@ BROKEN = {
         (f / "1.png").rename(f.parent / "elsewhere.png"),
         (f / "1.png").symlink_to(f.parent / "elsewhere.png"),
     ],
+    "loop.png: is no plain file": lambda f: (f / "loop.png").symlink_to(f / "loop.png"),
+    "pipe.png: is no plain file": lambda f: os.mkfifo(f / "pipe.png"),
     "linked: is a link to a folder": lambda f: (f / "linked").symlink_to(f.parent),
     "holds 3 pictures with captions and 12 are needed": lambda f: put(f, ".DS_Store"),
 }
