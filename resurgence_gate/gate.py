@@ -10,6 +10,7 @@ from importlib.metadata import version
 from types import MappingProxyType
 
 from resurgence_gate import __version__
+from resurgence_gate.checkpoints.architecture import other_family
 from resurgence_gate.checkpoints.ref import parse_ref
 from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.data.store_pictures import store_captioned
@@ -83,6 +84,9 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     for note in suspect.notes:
         _LOG.warning("%s: %s", suspect.ref, note)
     reference = resolve(parse_ref(policy.reference), bench.access.plain, told)
+    if strange := other_family(suspect, reference):
+        _LOG.warning("%s: %s", suspect.ref, strange)
+        suspect = replace(suspect, notes=(*suspect.notes, strange))
     instrument = instrument_of(policy)
     sources = sources_used(policy, bench)
     draws = (*plan_draws(policy, policy.erased), *plan_draws(policy, policy.retained))

@@ -27,6 +27,7 @@ WALK = (
     "require_files",
     "resolve",
     "parse_ref",
+    "other_family",
     "instrument_of",
     "sources_used",
     "plan_draws",

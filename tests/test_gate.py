@@ -17,6 +17,7 @@ from resurgence_gate import gate
 from resurgence_gate import gather as gathering
 from resurgence_gate import observe as observing
 from resurgence_gate.checkpoints import pipeline
+from resurgence_gate.checkpoints.architecture import other_family
 from resurgence_gate.decision.saved import contradiction
 from resurgence_gate.draws import benign_draws, derived_seed, plan_draws
 from resurgence_gate.errors import LostArtefact, MeasurementError, ResourceError, UsageError
@@ -32,7 +33,7 @@ from resurgence_gate.showing import contact_triples
 from resurgence_gate.store.manifest import _known_whole, _signature
 from resurgence_gate.store.versions import made_with
 from resurgence_gate.testing import tiny_model_folder
-from resurgence_gate.vocabulary import Folder, Judgement, Outcome, Verdict
+from resurgence_gate.vocabulary import Checkpoint, Folder, Judgement, Outcome, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -394,3 +395,18 @@ def test_a_fine_tune_beyond_the_numbers_of_the_dtype_is_no_fault_of_the_suspect(
     bench = dataclasses.replace(tiny_bench(tmp_path), dtype="float16")
     with pytest.raises(MeasurementError, match=r"after 1 steps of full: .* try --dtype float32"):
         run_check(policy.model_copy(update={"probes": (wild,)}), suspect, bench)
+
+
+def test_a_model_of_another_family_than_the_reference_is_mentioned(tmp_path):
+    def of(name, width):
+        (tmp_path / name / "unet").mkdir(parents=True)
+        (tmp_path / name / "unet" / "config.json").write_text(json.dumps({"cross_attention_dim": width}))
+        return Checkpoint(ref=name, digest=name, root=tmp_path / name, files=())
+
+    one, two, unknown = of("one", 768), of("two", 1024), of("unknown", "wide")
+    assert other_family(two, one) == (
+        "it is a model of Stable Diffusion 2.x, and the policy's reference, one, one of Stable Diffusion 1.x, so that "
+        "is not what it was before erasure"
+    )
+    assert other_family(one, one) is None
+    assert other_family(unknown, one) is None

@@ -10,6 +10,7 @@ from resurgence_gate.checkpoints.facts import Architecture
 from resurgence_gate.checkpoints.header import Entry
 from resurgence_gate.checkpoints.layout import read_json
 from resurgence_gate.errors import RefusedCheckpoint, ResourceError
+from resurgence_gate.vocabulary import Checkpoint
 
 _FAMILIES = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stable Diffusion XL"}
 _XL = "StableDiffusionXLPipeline"
@@ -43,6 +44,23 @@ def architecture_of(root: Path) -> Architecture:
         block_out_channels=_ints(unet, "block_out_channels"),
         safety_checker=_text(index.get("safety_checker"), 1) is not None,
     )
+
+
+def other_family(suspect: Checkpoint, reference: Checkpoint) -> str | None:
+    """A sentence where the suspect cannot be the reference after an erasure: none changes the width of the text."""
+    ours, theirs = architecture_of(suspect.root), architecture_of(reference.root)
+    widths = (ours.cross_attention_dim, theirs.cross_attention_dim)
+    if None in widths or widths[0] == widths[1]:
+        return None
+    return (
+        f"it is a model {_called(ours)}, and the policy's reference, {reference.ref}, one {_called(theirs)}, so that "
+        "is not what it was before erasure"
+    )
+
+
+def _called(architecture: Architecture) -> str:
+    family = architecture.family
+    return f"of {family}" if family in _FAMILIES.values() else family
 
 
 def architecture_by_shapes(entries: Mapping[str, Entry]) -> Architecture | None:

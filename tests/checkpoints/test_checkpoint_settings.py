@@ -209,6 +209,8 @@ def test_a_suspect_may_have_another_architecture_than_the_reference(tmp_path: Pa
     report = run_check(tiny_policy(tmp_path), Folder(path=folder), tiny_bench(tmp_path)).report
     assert report.decision.verdict is not Verdict.PASS
     assert all(health.weight_change > 0 for health in report.ledger.probes)
+    told = [note for note in report.suspect.notes if "not what it was before erasure" in note]
+    assert len(told) == (1 if kind == "xl" else 0)  # the second is as wide as the first, in miniature
 
 
 class Moving(FakeHub):

@@ -16,7 +16,7 @@ from resurgence_gate.policy.schema import Policy, Strict
 from resurgence_gate.policy.shorthand import named_lists
 
 PAGE = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
-EXAMPLE = re.findall(r"```yaml\n(version.*?)```", PAGE, re.DOTALL)[0]
+EXAMPLE, *EXAMPLES = re.findall(r"```yaml\n(version.*?)```", PAGE, re.DOTALL)
 
 
 def sections(annotation: Any = Policy) -> Iterator[type[Strict]]:
@@ -65,6 +65,13 @@ def test_pictures_of_a_model(name: str) -> None:
 def _named(row: str) -> list[str]:
     first, *others = re.findall(r"`([^`]+)`", row.split("|")[1])
     return [first, *(other if other[0] != "-" else first.rpartition("-")[0] + other for other in others)]
+
+
+def test_the_other_examples_are_sound() -> None:
+    (two,) = (parse_policy(example, "mine.yaml") for example in EXAMPLES)
+    assert two.sampler.size == 768
+    assert two.reference != load_policy("celebrity").reference
+    assert two.rules == load_policy("celebrity").rules
 
 
 def test_the_example_is_sound_and_its_mistake_is_told_as_written() -> None:
