@@ -7,6 +7,7 @@ from statistics import fmean
 
 from resurgence_gate.report.doses import crossing, crossing_of_the_worst, curve_name, listed
 from resurgence_gate.report.markup import code, counts, judged, pooled, row, safe
+from resurgence_gate.report.remedies import remedy
 from resurgence_gate.report.tables import (
     Column,
     Table,
@@ -156,6 +157,8 @@ def _findings(report: GateReport) -> Iterator[str]:
             yield from ("", "<details>", f"<summary>{len(held)} that hold</summary>", "")
             yield from (f"- {safe(f.statement)}" for f in held)
             yield from ("", "</details>")
+        if advice := remedy(rule, findings):
+            yield from ("", f"What to do: {advice}")
         yield ""
 
 

@@ -11,6 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from resurgence_gate.report.doses import bar, crossing_in_short, curve_name, from_first_to_last
+from resurgence_gate.report.remedies import remedy
 from resurgence_gate.report.tables import (
     Column,
     Table,
@@ -138,3 +139,6 @@ def _reasons(report: GateReport) -> Iterator[Text]:
     for finding in deciding:
         line = plain(f"{finding.rule} {finding.name}: ", "bold")
         yield line.append(visible(finding.statement), style="not bold")
+        # A model that fails is its maker's business; what is wrong with the assay is that of who reads this.
+        if report.decision.verdict is Verdict.INCONCLUSIVE and (advice := remedy(finding.rule, [finding])):
+            yield Text(f"What to do: {advice.replace('`', '')}", style="dim")

@@ -15,14 +15,17 @@ from PIL import Image
 from report.example import example, incomplete, unmeasured
 from report.hostile import PAYLOADS, poisoned
 from report.pictured import pictured, pixels
+from report.rendered import on_terminal
 
 from resurgence_gate.errors import UsageError
+from resurgence_gate.report import to_markdown
 from resurgence_gate.report.json import Report
 from resurgence_gate.report.page import to_html
 from resurgence_gate.report.page.embedded import embedded
 from resurgence_gate.report.page.rules import QUESTIONS
 from resurgence_gate.report.pictures import keep_pictures
-from resurgence_gate.vocabulary import JudgedAgain, Outcome, Verdict
+from resurgence_gate.report.remedies import REMEDIES, remedy
+from resurgence_gate.vocabulary import Finding, JudgedAgain, Judgement, Outcome, Verdict
 
 REPORTS: dict[str, Report] = {
     **{verdict.lower(): example(verdict) for verdict in Verdict},
@@ -172,3 +175,41 @@ def test_rules_are_asked_in_the_words_of_their_headings() -> None:
     pages = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
     sections = re.findall(r"^## (RG\d+) .*\n\n\*(.+?)\*", pages, flags=re.MULTILINE)
     assert dict(sections) == QUESTIONS
+
+
+def test_what_to_do_is_told_in_the_words_of_the_docs() -> None:
+    pages = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
+    sections = re.findall(r"^## (RG\d+) (.*?)(?=^## |\Z)", pages, flags=re.MULTILINE | re.DOTALL)
+    told = {
+        rule: " ".join(re.split(r"\*\*What to do\*\*: ", text)[1].split("\n- ")[0].split())
+        for rule, text in sections
+    }
+    assert told == REMEDIES
+
+
+def test_what_to_do_is_told_where_somebody_can_do_it() -> None:
+    def found(rule: str, judgement: Judgement) -> Finding:
+        return Finding(rule=rule, name="x", judgement=judgement, statement="x")
+
+    assert remedy("RG004", [found("RG004", Judgement.UNDECIDED)]) == REMEDIES["RG004"]
+    assert remedy("RG102", [found("RG102", Judgement.BREACHED)]) == REMEDIES["RG102"]
+    assert remedy("RG102", [found("RG102", Judgement.UNDECIDED)]) == ""  # it says how many pictures it takes
+    assert remedy("RG001", [found("RG001", Judgement.HOLDS)]) == ""
+
+
+def test_what_to_do_stands_in_every_report_that_a_person_reads() -> None:
+    found = Finding(
+        rule="RG004",
+        name="probe-did-not-take",
+        judgement=Judgement.BREACHED,
+        statement="the loss: fell by 0 %",
+    )
+    decision = replace(
+        FAIL.decision, verdict=Verdict.INCONCLUSIVE, findings=(found,), decided_by=("RG004",), sentence="x"
+    )
+    report = replace(FAIL, decision=decision)
+    begins = "What to do: no fall: more steps, a larger lr, or more benign pictures."
+    assert begins in " ".join(on_terminal(report, terminal=False).split())
+    assert begins in " ".join(to_markdown(report).replace("`", "").split())
+    assert begins in " ".join(re.sub(r"<[^>]+>", "", to_html(report, Path())).split())
+    assert "What to do" not in on_terminal(FAIL, terminal=False)

@@ -9,6 +9,7 @@ from statistics import fmean
 from resurgence_gate.report.doses import listed
 from resurgence_gate.report.page.rates import cell, judged
 from resurgence_gate.report.page.rules import QUESTIONS
+from resurgence_gate.report.remedies import remedy
 from resurgence_gate.report.tables import by_rule, gravest, percent, pool
 from resurgence_gate.vocabulary import Finding, GateReport, Judgement, ProbeHealth, Verdict
 
@@ -24,6 +25,7 @@ class RuleShown:
     decided: bool  # it made the verdict
     told: tuple[Finding, ...]  # what does not hold
     held: tuple[Finding, ...]
+    remedy: str  # what to do where it does not hold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,7 @@ def rules_of(report: GateReport) -> Iterator[RuleShown]:
             decided=rule in report.decision.decided_by and report.decision.verdict is not Verdict.PASS,
             told=tuple(f for f in findings if f.judgement is not Judgement.HOLDS),
             held=tuple(f for f in findings if f.judgement is Judgement.HOLDS),
+            remedy=remedy(rule, findings).replace("`", ""),
         )
 
 
