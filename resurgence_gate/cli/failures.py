@@ -34,9 +34,12 @@ def debugging(arguments: list[str]) -> bool:
 def explain(error: BaseException) -> tuple[int, str]:
     """The exit code of `error` and what to print on stderr."""
     match error:
-        case SystemExit():
-            return (error.code if isinstance(error.code, int) else INTERNAL), ""
-
+        case SystemExit():  # a plugin's or a library's: whatever code it has, 0 is a PASS and 10 a FAIL
+            return (
+                INTERNAL,
+                f"error: something that was called ended the program (with {error.code!r}), so there is no verdict\n"
+                "--debug shows where it happened.",
+            )
         case KeyboardInterrupt() | typer.Abort():
             return INTERRUPTED, RESUME
         case Terminated():

@@ -73,6 +73,8 @@ FAILURES = {
     "disk": (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 3, "the disk is full (/x/y)"),
     "interrupt": (KeyboardInterrupt(), 130, "interrupted; the same command resumes"),
     "terminated": (Terminated(15), 143, "interrupted; the same command resumes"),
+    "a plugin that exits": (SystemExit(0), 1, "ended the program (with 0), so there is no verdict"),
+    "a library that exits": (SystemExit(10), 1, "ended the program (with 10), so there is no verdict"),
     "hub": (HubError("no network"), 3, "error: no network"),
     "refused": (RefusedCheckpoint("a pickle"), 12, "error: a pickle"),
     "usage": (UsageError("no such thing"), 2, "error: no such thing"),
