@@ -15,7 +15,7 @@ def shipped_policies() -> dict[str, Path]:
     folder = here / "builtin"
     if not folder.is_dir():  # an editable checkout
         folder = here.parents[1] / "policies"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda p: p.stem)}
 
 
 def find_policy(source: str | Path, folder: Path | None = None) -> Path:
