@@ -52,6 +52,7 @@ _PLURALS = (
     ("alga", "algae"),
     ("bacterium", "bacteria"),
 )
+_UNSEEN = "\u115f\u1160"  # Hangul fillers: letters that show nothing
 _ARTICLE = re.compile(r"(?<!\S)an?(?!\S)", re.IGNORECASE)
 # Thai, Lao, Burmese, Khmer, kana, Han: written without spaces. Korean joins its particles to the word.
 _UNSPACED = re.compile(
@@ -110,9 +111,8 @@ def plain(concept: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    bare = "".join(
-        c for c in unicodedata.normalize("NFKD", text.translate(_LETTERS)) if not unicodedata.combining(c)
-    )
+    letters = unicodedata.normalize("NFKD", text.translate(_LETTERS))
+    bare = "".join(c for c in letters if not unicodedata.combining(c) and c not in _UNSEEN)
     return re.findall(r"[^\W_]+", unicodedata.normalize("NFC", bare).casefold())
 
 

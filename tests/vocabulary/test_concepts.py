@@ -38,6 +38,8 @@ NAMED = [
     ("A10", "an A-10 in flight"),
     ("Spider-Man", "spiderman"),
     ("vitamin A", "a glass of vitamin A"),
+    ("ship", "a sh\u3164ip"),  # a blank that Unicode calls a letter
+    ("ship", "a sh\u200bip"),
     ("café", "two cafes"),
     ("米老鼠", "一张米老鼠的照片"),
     ("ガンダム", "赤いガンダムの写真"),
