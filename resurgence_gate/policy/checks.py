@@ -146,7 +146,10 @@ def _batch_fits(benign: BenignData, probes: tuple[ProbeSpec, ...]) -> Iterator[P
     train = benign.total - math.ceil(benign.held_out * benign.total)
     for at, probe in _fine_tunes(probes):
         if probe.batch > train:
-            message = f"{probe.batch} pictures a step, but only about {train} benign pictures to train on"
+            message = (
+                f"{probe.batch} pictures a step, but only about {train} benign pictures to train on; ask for more "
+                "of them, or for a smaller batch"
+            )
             yield Problem(loc=(*at, "batch"), message=message)
 
 

@@ -149,7 +149,7 @@ def _walk_mapping(loader: _Loader, node: MappingNode, loc: Loc, document: Docume
         key, here = str(key_node.value), (*loc, str(key_node.value))
         if key in data:
             first = document.keys[here].line
-            document.problems.append((mark, here, f"is written twice, first in line {first}"))
+            document.problems.append((mark, here, f"is written twice, first in line {first}; take one away"))
             continue
         document.keys[here] = mark
         data[key] = _walk(loader, value_node, here, document)

@@ -25,6 +25,7 @@ def retained_apart(erased: Concepts, retained: Retained) -> Iterator[Problem]:
                 message = f'"{name}" is also among {_called("erased", where)}'
                 if name != gone:
                     message += f', as "{gone}"'
+                message += "; take it out of one of them"
                 yield Problem(loc=("retained", *at), message=message)
 
 
@@ -43,7 +44,9 @@ def synonyms(group: str) -> Callable[[Concepts], Iterator[Problem]]:
             for concept in asked.concepts if at[0] == "synonyms" else ():
                 if same_concept(concept, name):
                     again = "is its own concept again" if concept == at[1] else "is a concept of its own"
-                    yield Problem(loc=(group, *at), message=f'"{name}" {again}, in {group}.concepts')
+                    yield Problem(
+                        loc=(group, *at), message=f'"{name}" {again}, in {group}.concepts; take it out here'
+                    )
 
     return check
 

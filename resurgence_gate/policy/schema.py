@@ -24,7 +24,9 @@ def _unique(texts: tuple[str, ...]) -> tuple[str, ...]:
     seen: set[str] = set()
     for i, text in enumerate(texts):
         if text.casefold() in seen:
-            raise PydanticCustomError("duplicate", '"{text}" is written twice', {"text": text, "at": (i,)})
+            raise PydanticCustomError(
+                "duplicate", '"{text}" is written twice; take one away', {"text": text, "at": (i,)}
+            )
         seen.add(text.casefold())
     return texts
 
@@ -35,7 +37,7 @@ def _distinct(concepts: tuple[str, ...]) -> tuple[str, ...]:
     for i, concept in enumerate(concepts):
         if (earlier := seen.get(plain(concept))) is not None:
             context = {"concept": concept, "earlier": earlier, "at": (i,)}
-            raise PydanticCustomError("duplicate", '"{concept}" is "{earlier}" again', context)
+            raise PydanticCustomError("duplicate", '"{concept}" is "{earlier}" again; take one away', context)
         seen |= dict.fromkeys(spellings(concept), concept)
     return concepts
 
@@ -340,7 +342,9 @@ def _links_named_apart(links: tuple[FineTuneSpec, ...]) -> tuple[FineTuneSpec, .
     for i, link in enumerate(links):
         if link.name in seen:
             context = {"name": link.name, "at": (i, "name")}
-            raise PydanticCustomError("duplicate", '"{name}" already names another link', context)
+            raise PydanticCustomError(
+                "duplicate", '"{name}" already names another link; choose another name', context
+            )
         if link.replicates != links[0].replicates:
             context = {"first": str(links[0].replicates), "at": (i, "replicates")}
             raise PydanticCustomError("replicates", "must be {first}, as of the first link", context)
@@ -367,13 +371,17 @@ def _named_apart(probes: tuple[ProbeSpec, ...]) -> tuple[ProbeSpec, ...]:
     for i, probe in enumerate(probes):
         if probe.name in seen:
             context = {"name": probe.name, "at": (i, "name")}
-            raise PydanticCustomError("duplicate", '"{name}" already names another arm', context)
+            raise PydanticCustomError(
+                "duplicate", '"{name}" already names another arm; choose another name', context
+            )
         seen.add(probe.name)
     for i, probe in enumerate(probes):
         for j, link in enumerate(probe.links if isinstance(probe, Chain) else ()):
             if (name := f"{probe.name}/{link.name}") in seen:
                 context = {"name": name, "at": (i, "links", j, "name")}
-                raise PydanticCustomError("duplicate", '"{name}" already names another arm', context)
+                raise PydanticCustomError(
+                    "duplicate", '"{name}" already names another arm; choose another name', context
+                )
             seen.add(name)
     return probes
 
