@@ -10,7 +10,7 @@ from importlib.metadata import version
 from types import MappingProxyType
 
 from resurgence_gate import __version__
-from resurgence_gate.checkpoints.architecture import other_family
+from resurgence_gate.checkpoints.architecture import other_family, require_whole_prompts
 from resurgence_gate.checkpoints.ref import parse_ref
 from resurgence_gate.checkpoints.resolve import resolve
 from resurgence_gate.data.store_pictures import store_captioned
@@ -87,6 +87,7 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
     if strange := other_family(suspect, reference):
         _LOG.warning("%s: %s", suspect.ref, strange)
         suspect = replace(suspect, notes=(*suspect.notes, strange))
+    require_whole_prompts(suspect, reference)
     instrument = instrument_of(policy)
     sources = sources_used(policy, bench)
     draws = (*plan_draws(policy, policy.erased), *plan_draws(policy, policy.retained))

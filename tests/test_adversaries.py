@@ -1,6 +1,7 @@
 """Ways in which a gate like this one was made to lie, each of which must stay closed."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from resurgence_gate.data.captioned import choose
 from resurgence_gate.detectors.answers import Reply, yes_or_no
 from resurgence_gate.detectors.interface import LabelDetector, Look
 from resurgence_gate.draws import benign_draws, plan_draws
-from resurgence_gate.errors import MeasurementError, PolicyError, UsageError
+from resurgence_gate.errors import MeasurementError, PolicyError, RefusedCheckpoint, UsageError
 from resurgence_gate.gate import run_check
 from resurgence_gate.policy import parse_policy
 from resurgence_gate.policy.load import find_policy
@@ -271,3 +272,13 @@ def test_a_fine_tune_of_weights_that_are_all_zero_is_no_fine_tune(policy, tmp_pa
     found = [f.statement for f in report.decision.findings if f.rule == "RG004"]
     assert any("not measured, losses or weights that are not finite" in statement for statement in found)
     assert read_report(write_report(report, tmp_path / "out")[0].parent).ledger == report.ledger
+
+
+def test_a_tokenizer_that_cuts_prompts_short_is_refused(policy, tmp_path):
+    """The reference itself, which then draws one picture for every concept that stands behind the cut."""
+    suspect = tiny_model_folder(tmp_path / "suspect", seed=0)
+    settings = suspect / "tokenizer" / "tokenizer_config.json"
+    content = json.loads(settings.read_text())
+    settings.write_text(json.dumps(content | {"model_max_length": 6}))
+    with pytest.raises(RefusedCheckpoint, match="reads 6 tokens of a prompt, and that of the reference 24"):
+        run_check(policy, Folder(path=suspect), tiny_bench(tmp_path))

@@ -28,6 +28,7 @@ WALK = (
     "resolve",
     "parse_ref",
     "other_family",
+    "require_whole_prompts",
     "instrument_of",
     "sources_used",
     "plan_draws",

@@ -58,6 +58,21 @@ def other_family(suspect: Checkpoint, reference: Checkpoint) -> str | None:
     )
 
 
+def require_whole_prompts(suspect: Checkpoint, reference: Checkpoint) -> None:
+    """Raise RefusedCheckpoint if the suspect cuts prompts before the reference does.
+
+    What long prompts ask for at their end is then not asked of it, whatever it knows.
+    """
+    for name in ("tokenizer", "tokenizer_2"):
+        settings = (_read(model.root / name / "tokenizer_config.json") for model in (suspect, reference))
+        ours, theirs = (_int(values, "model_max_length") for values in settings)
+        if ours is not None and theirs is not None and ours < theirs:
+            raise RefusedCheckpoint(
+                f"{suspect.ref}: {name}: reads {ours} tokens of a prompt, and that of the reference {theirs} "
+                "(model_max_length): what stands behind them would not be asked of it; give it the reference's"
+            )
+
+
 def _called(architecture: Architecture) -> str:
     family = architecture.family
     return f"of {family}" if family in _FAMILIES.values() else family
