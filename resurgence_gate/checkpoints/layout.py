@@ -177,6 +177,14 @@ def check_shards(folder: Path, names: Iterable[str], *, where: str) -> None:
                 raise RefusedCheckpoint(f"{where}: {name} leads to {strangers[0]!r}, which is no shard of it")
 
 
+def _meant(folder: Path) -> str:
+    """What else may have been meant by a folder that is no pipeline: the one above, or one file of it over a base."""
+    if folder.name in COMPONENTS and (folder.parent / "model_index.json").is_file():
+        return "it is a component of one: give the folder above; "
+    tensors = sorted(file.name for file in folder.glob("*.safetensors"))
+    return f"for tensors give the file ({tensors[0]}) with --base; " if tensors else ""
+
+
 def read_model_index(folder: Path, *, where: str) -> dict[str, str]:
     """The class name of each component, from `model_index.json`.
 
@@ -185,7 +193,9 @@ def read_model_index(folder: Path, *, where: str) -> dict[str, str]:
     """
     file = folder / "model_index.json"
     if not file.is_file():
-        raise UsageError(f"{where}: not a diffusers pipeline (no model_index.json); {SUPPORTED}")
+        raise UsageError(
+            f"{where}: not a diffusers pipeline (no model_index.json); {_meant(folder)}{SUPPORTED}"
+        )
     index = read_json(file, where=where)
     name = index.get("_class_name")
     _refuse_code(index, name, where)

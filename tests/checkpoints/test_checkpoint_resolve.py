@@ -63,6 +63,18 @@ def test_a_folder_of_another_kind_is_told_what_is_supported(model: Path, tmp_pat
         resolve(Folder(path=model))
 
 
+def test_a_part_of_a_pipeline_is_told_what_was_meant(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"no model_index.json.*is a component of one: give the folder above"
+    ):
+        resolve(Folder(path=model / "unet"))
+    edits = tmp_path / "edits"
+    edits.mkdir()
+    (edits / "esd.safetensors").touch()
+    with pytest.raises(UsageError, match=r"give the file \(esd.safetensors\) with --base"):
+        resolve(Folder(path=edits))
+
+
 @pytest.mark.parametrize(
     "entry", [["evil", "UNet2DConditionModel"], ["diffusers", "Evil"], ["diffusers"], None, "x", [1, 2]]
 )

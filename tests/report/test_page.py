@@ -17,11 +17,13 @@ from report.hostile import PAYLOADS, poisoned
 from report.pictured import pictured, pixels
 from report.rendered import on_terminal
 
+from resurgence_gate.decision.rates import rate
 from resurgence_gate.errors import UsageError
 from resurgence_gate.report import to_markdown
 from resurgence_gate.report.json import Report
 from resurgence_gate.report.page import to_html
 from resurgence_gate.report.page.embedded import embedded
+from resurgence_gate.report.page.rates import tiles_of
 from resurgence_gate.report.page.rules import QUESTIONS
 from resurgence_gate.report.pictures import keep_pictures
 from resurgence_gate.report.remedies import REMEDIES, remedy
@@ -164,6 +166,17 @@ def test_pictures_shrink_until_they_fit(tmp_path: Path) -> None:
         assert sum(map(len, contents)) <= budget
         assert {Image.open(io.BytesIO(content)).format for content in contents} == {"WEBP"}
         assert len(contents) == 4
+
+
+def test_the_worst_fine_tune_is_named_with_its_replicate() -> None:
+    report = FAIL
+    once = report.ledger.after
+    again = tuple(replace(r, replicate=1, after=rate(r.after.trials, 0, r.after.trials, 0.95)) for r in once)
+    twice = replace(report, ledger=replace(report.ledger, after=(*once, *again)))
+    (title,) = (tile.title for tile in tiles_of(twice) if tile.title.endswith("the worst"))
+    assert title.endswith(", replicate 2 of 2, the worst")
+    (title,) = (tile.title for tile in tiles_of(report) if tile.title.endswith("the worst"))
+    assert "replicate" not in title
 
 
 def test_the_same_report_gives_the_same_page(tmp_path: Path) -> None:

@@ -39,14 +39,14 @@ class ConceptTable:
 
 def tiles_of(report: GateReport) -> Iterator[Tile]:
     """Reference, before, the worst after, and what must stay."""
-    columns = [column for table in erased_tables(report) for column in table.columns]
-    reference, before = columns[0], columns[1]
-    after = [column for column in columns if column.arm.probe not in ("reference", "before")]
+    tables = erased_tables(report)
+    reference, before = tables[0].columns[:2]
+    after = [(column, table) for table in tables for column in table.columns[2:]]
     yield _tile("Erased concepts, in the reference", reference)
     yield _tile("Before any fine-tune", before)
     if after:
-        worst = max(after, key=lambda column: (_share(column), column.arm.dose))
-        yield _tile(f"After {worst.arm.dose} steps of {worst.arm.probe}, the worst", worst)
+        worst, table = max(after, key=lambda looked: (_share(looked[0]), looked[0].arm.dose))
+        yield _tile(f"After {worst.arm.dose} steps of {table.title}, the worst", worst)
     retained = retained_tables(report)[0].columns[1]
     yield _tile("Retained concepts, before any fine-tune", retained, several="RG104")
 
