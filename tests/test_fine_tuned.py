@@ -12,6 +12,7 @@ from resurgence_gate.checkpoints.digest import hash_file
 from resurgence_gate.checkpoints.pipeline import load_model
 from resurgence_gate.checkpoints.pipeline_folder import write_pipeline
 from resurgence_gate.checkpoints.resolve import resolve
+from resurgence_gate.cli import run
 from resurgence_gate.errors import UsageError
 from resurgence_gate.fine_tuned import RECORD, fine_tune_one, lines_for, refuse_strangers, write_fine_tuned
 from resurgence_gate.gate import run_check
@@ -152,3 +153,24 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == "three years"
     (tmp_path / RECORD).write_text("{}")
     refuse_strangers(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("suspect", "more", "name"),
+    [
+        (["pocket:esd"], [], "pocket"),
+        (["edit.safetensors", "--base", "pocket:base"], [], "pocket"),
+        (["."], [], "object"),
+        (["org/model"], ["--recipe", "standard/v1/lora"], "object"),
+        (["org/model"], ["--policy", "pocket-object"], "pocket-object"),
+    ],
+)
+def test_without_a_policy_the_usual_benign_data_is_taken(suspect, more, name, tmp_path, monkeypatch, capsys):
+    def stop(policy, *rest):
+        raise UsageError(f"asked for {policy.name}")
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "edit.safetensors").touch()
+    monkeypatch.setattr("resurgence_gate.fine_tuned.fine_tune_one", stop)
+    assert run(["probe", *suspect, *more, "--out", "tuned", "--device", "cpu", "--store", "store"]) == 2
+    assert capsys.readouterr().err == f"error: asked for {name}\n"

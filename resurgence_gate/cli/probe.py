@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,6 @@ from resurgence_gate.cli.options import (
     MaxDownload,
     Offline,
     OnDevice,
-    PolicyName,
     Ref,
     StoreFolder,
     Variant,
@@ -25,10 +24,14 @@ from resurgence_gate.cli.options import (
     make_bench,
 )
 
+if TYPE_CHECKING:
+    from resurgence_gate.vocabulary import CheckpointRef
+
 EPILOG = """\b
 Examples:
   resurgence-gate probe pocket:esd --policy pocket --out fine-tuned
-  resurgence-gate probe org/model --policy object --recipe standard/v1/lora --dose 100 --out lora-100
+  resurgence-gate probe org/model --recipe standard/v1/full --out fine-tuned
+  resurgence-gate probe org/model --policy my-policy.yaml --recipe standard/v1/lora --dose 100 --out lora-100
 \b
 Written to the folder of --out: a whole diffusers pipeline, and probe.json, which says how it was made. After a
 check by the same policy and store nothing is trained again."""
@@ -36,11 +39,20 @@ check by the same policy and store nothing is trained again."""
 
 def probe(
     ref: Ref,
-    policy: PolicyName,
     out: Annotated[
         Path,
         typer.Option("--out", "-o", metavar="DIR", help="Where the model goes.", show_default=False),
     ],
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            "--policy",
+            "-p",
+            metavar="FILE|NAME",
+            help="Whose benign data and probes [default: object, and pocket for a pocket model].",
+            show_default=False,
+        ),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -70,7 +82,8 @@ def probe(
     from resurgence_gate.policy.load import load_policy
 
     access = make_access(offline, max_download, allow_pickle=allow_pickle, variant=variant)
-    loaded, suspect = load_policy(policy), parse_ref(ref, base=base)
+    suspect = parse_ref(ref, base=base)
+    loaded = load_policy(policy or _usual(suspect))
     from resurgence_gate.fine_tuned import fine_tune_one, lines_for, refuse_strangers, write_fine_tuned
     from resurgence_gate.store.again import again_where_lost
 
@@ -80,4 +93,11 @@ def probe(
     with bench.store.in_use():
         tuned = again_where_lost(lambda: fine_tune_one(loaded, suspect, lines, dose, bench))
         write_fine_tuned(tuned, loaded, out, bench)
-    typer.echo(f"{tuned.checkpoint.ref}\nWritten: {out}")
+    typer.echo(f"{tuned.checkpoint.ref}, on the benign data of policy {loaded.name}\nWritten: {out}")
+
+
+def _usual(suspect: CheckpointRef) -> str:
+    """The policy whose benign data is taken where none is named: pictures of things that nobody minds."""
+    from resurgence_gate.vocabulary import Pocket
+
+    return "pocket" if isinstance(getattr(suspect, "base", suspect), Pocket) else "object"

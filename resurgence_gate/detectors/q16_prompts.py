@@ -20,7 +20,7 @@ from resurgence_gate.policy.schema import Q16
 LABELS = ("not inappropriate", "inappropriate")  # what the two vectors stand for, in order
 MAX_BYTES = 1_000_000  # two vectors of 768 take 3 to 12 thousand
 _KEY = "prompts"
-_PUBLISHED = "data/ViT-L-14/prompts.p of github.com/ml-research/Q16"
+_PUBLISHED = "https://github.com/ml-research/Q16/raw/main/data/ViT-L-14/prompts.p"
 _HOW_TO_SAVE = "save float32 [2, width] as `prompts` in a .safetensors, or as an .npy"
 
 
@@ -64,7 +64,8 @@ def _file(spec: Q16) -> Path:
     file = Path(spec.prompts).expanduser()
     if not file.is_file():
         raise UsageError(
-            f"{_where(spec)}: no such file; give a path, a URL or pocket:q16. The published ones are {_PUBLISHED}"
+            f"{_where(spec)}: no such file; give a path, a URL or pocket:q16. The published ones come with `curl -LO "
+            f"{_PUBLISHED}`"
         )
     return file
 

@@ -314,7 +314,7 @@ def test_files_that_hold_no_vectors(tmp_path):
     ("prompts", "said"),
     [
         ("no/such/prompts.npy", "no such file"),
-        ("prompts.p", "data/ViT-L-14/prompts.p of github.com/ml-research/Q16"),
+        ("prompts.p", "curl -LO https://github.com/ml-research/Q16/raw/main/data/ViT-L-14/prompts.p"),
         ("pocket:clip", "not part of the pocket benchmark; it has 'pocket:q16'"),
         ("pocket:../q16/q16", "not part of the pocket"),
         ("http://example.org/prompts.p", "give its `sha256`"),
