@@ -39,6 +39,7 @@ _M = TypeVar("_M", bound=nn.Module)
 _HAS_ACCELERATE = find_spec("accelerate") is not None  # without it diffusers warns, and loads anyway
 _NO_SUCH_FILE = (None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR)  # None: said in a library's own words
 _IGNORABLE = ("position_ids",)  # a buffer that older text encoders saved and newer ones compute
+_OF_THE_NOISE = ("beta_start", "beta_end", "beta_schedule", "clip_sample", "set_alpha_to_one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,9 +220,14 @@ def _load_scheduler(name: str, root: Path, ref: str) -> Any:
     with loading(f"{ref}: scheduler"):
         scheduler = kind.from_pretrained(root / "scheduler", local_files_only=True)
     # Only some classes save these, and a DDIM made of a configuration without them would clip latents as if they
-    # were pictures, which spoils every picture.
+    # were pictures, which spoils every picture. What a file leaves out is listed as a default, which another class
+    # does not take over, and some have other defaults.
     scheduler.register_to_config(
-        clip_sample=False, set_alpha_to_one=scheduler.config.get("set_alpha_to_one", False)
+        clip_sample=False,
+        set_alpha_to_one=scheduler.config.get("set_alpha_to_one", False),
+        _use_default_values=[
+            key for key in scheduler.config.get("_use_default_values", []) if key not in _OF_THE_NOISE
+        ],
     )
     return scheduler
 

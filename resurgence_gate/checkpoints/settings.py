@@ -48,6 +48,7 @@ _FORBIDDEN = {  # keys that make a library run or read something else than the f
     "fast_tokenizer_files": "other vocabulary files",
     "init_inputs": "another vocabulary file",
     "tokenizer_object": "a tokenizer of its own",
+    "_use_default_values": "other values than it states",
 }
 _OF_EVERY_UNET: dict[
     str, tuple[object, ...]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DDIMScheduler, DDPMScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -43,6 +43,32 @@ def test_it_draws_what_the_stock_pipeline_draws(tmp_path: Path, prediction_type:
     assert pictures.shape == (2, 16, 16, 3)
     assert abs(pictures - draw(stock)).max() < 1e-5
     assert (pictures[0] != pictures[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out", "expected"),
+    [
+        ("DDIMScheduler", ("clip_sample",), {"clip_sample": False, "beta_end": 0.012}),
+        ("DDPMScheduler", ("clip_sample",), {"clip_sample": False, "beta_end": 0.012}),
+        ("PNDMScheduler", ("set_alpha_to_one",), {"set_alpha_to_one": False}),
+        ("HeunDiscreteScheduler", ("beta_start", "beta_end"), {"beta_start": 0.00085, "beta_end": 0.012}),
+    ],
+)
+def test_what_a_scheduler_leaves_out_is_drawn_and_trained_with_as_its_own_class_means_it(
+    tmp_path: Path, name: str, left_out: tuple[str, ...], expected: dict[str, Any]
+) -> None:
+    folder = tiny_model_folder(tmp_path / "model")
+    file = folder / "scheduler" / "scheduler_config.json"
+    config = {k: v for k, v in json.loads(file.read_text()).items() if k not in left_out}
+    file.write_text(json.dumps(config | {"_class_name": name}))
+    index = folder / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"scheduler": ["diffusers", name]}))
+    model = load(Folder(path=folder))
+    drawing = DDIMScheduler.from_config(model.scheduler.config)
+    training = DDPMScheduler.from_config(model.scheduler.config)
+    assert {key: drawing.config[key] for key in expected} == expected
+    assert torch.equal(drawing.alphas_cumprod, model.scheduler.alphas_cumprod)
+    assert torch.equal(training.alphas_cumprod, model.scheduler.alphas_cumprod)
 
 
 def test_models_are_for_evaluation_in_the_dtype_asked_for(tiny: Path) -> None:

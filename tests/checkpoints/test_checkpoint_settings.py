@@ -41,6 +41,7 @@ BROKEN = [
     *((SCHEDULER, "steps_offset", value) for value in (-1, 500, True, None)),
     (SCHEDULER, "timestep_spacing", "random"),
     (SCHEDULER, "thresholding", True),
+    *((part, "_use_default_values", ["scaling_factor"]) for part in (SCHEDULER, VAE, UNET)),
     *((TOKENIZER, "model_max_length", value) for value in (4000, 25, 2, 0, -1, 10**30, 24.0, None)),
     *((VAE, "scaling_factor", value) for value in (None, 0, -1, NAN, INFINITY, "1", True, [1])),
     (VAE, "latent_channels", 8),
