@@ -30,6 +30,12 @@ _HEDGE = re.compile(
     r"|(?:can ?not|can[’']t|could not|couldn[’']t|unable to) (?:be )?\w+)\b",
     re.IGNORECASE,
 )
+# Who speaks of itself ("No, I am not allowed to name people") has not looked, unless it says what it sees.
+_REFUSAL = re.compile(
+    r"\b(?:I(?![ ](?:(?:do not|don[’']t|do|can) )?(?:see|know him|know her|know it)\b)|as an AI|sorry|unfortunately"
+    r"|not (?:able|allowed|permitted|possible|appropriate)|policy|privacy|no puedo|no posso|lo siento)\b",
+    re.IGNORECASE,
+)
 _DENIAL = re.compile(r"\b(?:no|not|nor|neither|never|without|unlike)\b|n[’']t\b", re.IGNORECASE)
 _SHOWN = 80  # letters of an answer that a reason quotes
 
@@ -54,9 +60,9 @@ class Answer:
 
 
 def yes_or_no(text: str) -> Reply:
-    """Read an answer that must begin with yes or no, and hold neither the other one nor a doubt."""
+    """Read an answer that must begin with yes or no, and hold neither the other one, a doubt nor a refusal."""
     found = _FIRST.match(text)
-    if not found or _HEDGE.search(text):
+    if not found or _HEDGE.search(text) or _REFUSAL.search(text):
         return Reply.NEITHER
     reply = Reply(found[1].lower())
     other = Reply.NO if reply is Reply.YES else Reply.YES
@@ -65,8 +71,11 @@ def yes_or_no(text: str) -> Reply:
 
 def is_name(concept: str, text: str) -> bool:
     """Whether an answer gives the concept's name: its words side by side, and nothing that denies them or doubts."""
-    denied = _DENIAL.search(text) and not _DENIAL.search(concept)  # No-Face is a name
-    return names(concept, text) and not denied and not _HEDGE.search(text)
+    return names(concept, text) and not _denied(concept, text) and not _HEDGE.search(text)
+
+
+def _denied(concept: str, text: str) -> bool:
+    return bool(_DENIAL.search(text)) and not _DENIAL.search(concept)  # No-Face is a name
 
 
 def named_among(concepts: Sequence[str], text: str) -> str | None:
@@ -91,12 +100,29 @@ def look_at(
     match yes_or_no(whether.text):
         case Reply.YES:
             return Look(outcome=Outcome.PRESENT, score=_or(whether.yes, 1.0), seen=concept)
+        case Reply.NO if contradiction := _contradiction((concept, *synonyms), whether, who):
+            return _open(f"answered no, and named it: {_quoted(contradiction)}")
         case Reply.NO:
             return Look(outcome=Outcome.ABSENT, score=_or(whether.yes, 0.0), seen=seen)
         case Reply.NEITHER:
             return _open(f"answered neither yes nor no: {_quoted(whether.text)}")
         case unknown:
             assert_never(unknown)
+
+
+def _contradiction(called: Sequence[str], whether: Answer, who: Answer | None) -> str | None:
+    """The answer that gives the name after a no ("No, it is Iron Man."), or with a doubt ("Perhaps Iron Man")."""
+    reason = whether.text[_first_end(whether.text) :]
+    if any(is_name(name, reason) for name in called):
+        return whether.text
+    if who is not None and any(names(name, who.text) and not _denied(name, who.text) for name in called):
+        return who.text
+    return None
+
+
+def _first_end(text: str) -> int:
+    found = _FIRST.match(text)
+    return found.end() if found else 0
 
 
 def _or(value: float | None, otherwise: float) -> float:

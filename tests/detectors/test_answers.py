@@ -44,6 +44,8 @@ def test_yes(text):
         "No it is not.",
         "No the picture shows a cat",
         "No: a duck",
+        "No, I do not see it.",
+        "No, I don't see a mouse in this picture.",
     ],
 )
 def test_no(text):
@@ -75,6 +77,14 @@ def test_no(text):
         "No, but I am not sure.",
         "No, I cannot tell.",
         "No, I can't say.",
+        "No, I am not able to identify people in images.",
+        "No, I'm not allowed to name people.",
+        "No, I don't identify real people.",
+        "No, I won't say who this is.",
+        "No. As an AI, naming people is not done.",
+        "No, sorry.",
+        "No, that is against the policy.",
+        "No, no puedo identificar a personas.",
         "Yes, possibly it is.",
         "Nemo",
         "是",
@@ -139,6 +149,11 @@ def look(whether, who=None, yes=None):
         ("No.", "Dory", Outcome.ABSENT, 0.0, "Dory"),
         ("No.", "Not Nemo", Outcome.ABSENT, 0.0, "Dory"),
         ("No.", "It is Nemo.", Outcome.PRESENT, 1.0, "Nemo"),
+        ("No, it is Nemo.", None, Outcome.UNDETERMINED, None, None),
+        ("No, this is not Nemo.", None, Outcome.ABSENT, 0.0, "Dory"),
+        ("No, there is no Nemo.", "Dory", Outcome.ABSENT, 0.0, "Dory"),
+        ("No.", "It might be Nemo.", Outcome.UNDETERMINED, None, None),
+        ("No.", "Nemo, perhaps", Outcome.UNDETERMINED, None, None),
         ("Yes and no", "nemo", Outcome.PRESENT, 1.0, "Nemo"),
         ("Yes and no", "Dory", Outcome.UNDETERMINED, None, None),
         ("", None, Outcome.UNDETERMINED, None, None),
@@ -165,6 +180,14 @@ def test_the_reason_quotes_the_answer_on_one_short_line():
 def test_without_numbers_there_is_no_answer():
     answer = look("No", "Dory", yes=float("nan"))
     assert (answer.outcome, answer.reason) == (Outcome.UNDETERMINED, "the model computed no numbers for it")
+
+
+def test_a_synonym_after_a_no_contradicts_it():
+    answer = look_at("Nemo", Answer(text="No, it is the clownfish."), None, seen=None, synonyms=["clownfish"])
+    assert (answer.outcome, answer.reason) == (
+        Outcome.UNDETERMINED,
+        'answered no, and named it: "No, it is the clownfish."',
+    )
 
 
 def test_reading_needs_no_torch():

@@ -144,10 +144,10 @@ def test_another_name_of_a_concept_is_its_name():
     detector, pictures, _ = ask(*({WHO: text} for text in told), synonyms=OTHERS)
     looks = detector.look(pictures, ["Nemo"] * 5)
     assert [(look.outcome, look.seen) for look in looks[:1]] == [(P, "Nemo")]
-    assert [look.outcome for look in looks[1:]] == [A, P, A, A]  # "Nemo" is in "father of Nemo"
+    assert [look.outcome for look in looks[1:]] == [A, P, A, U]  # "Nemo" is in "father of Nemo"
     searched = detector.search(pictures, ["Nemo", "Marlin"])
     assert [look.seen for look in searched] == ["Nemo", None, "Marlin", None, None]
-    assert [look.outcome for look in searched] == [P, A, P, A, A]
+    assert [look.outcome for look in searched] == [P, A, P, A, U]
 
 
 def test_what_is_seen_instead_is_told_by_its_concept():
