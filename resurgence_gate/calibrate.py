@@ -19,7 +19,7 @@ from resurgence_gate.vocabulary import Calibration
 
 def calibrate(policy: Policy, bench: Bench) -> Calibration:
     """Draw with the reference as a check does, and count. Raises GateError; an answer is always a whole one."""
-    require_files(policy)
+    require_files(policy, unread=[("benign",)])
     reference = resolve(parse_ref(policy.reference), bench.access.plain, bench.progress)
     instrument = instrument_of(policy)
     draws = (*plan_draws(policy, policy.erased), *plan_draws(policy, policy.retained))

@@ -78,7 +78,7 @@ def fine_tune_one(
     policy: Policy, ref: CheckpointRef, lines: tuple[Line, ...], dose: int | None, bench: Bench
 ) -> FineTuned:
     """Run the last of `lines`, and what it goes on from, on the policy's benign data; replicate 0."""
-    require_files(policy)
+    require_files(policy, unread=[("erased", "prompt_set"), ("retained", "prompt_set")])
     suspect = resolve(ref, bench.access, bench.progress)
     reference = resolve(parse_ref(policy.reference), bench.access.plain, bench.progress)
     data, contamination = prepare_benign(reference, policy, instrument_of(policy), bench)

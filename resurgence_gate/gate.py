@@ -89,9 +89,9 @@ def run_check(policy: Policy, ref: CheckpointRef, bench: Bench) -> Check:
         suspect = replace(suspect, notes=(*suspect.notes, strange))
     require_whole_prompts(suspect, reference)
     instrument = instrument_of(policy)
+    require_benign(policy, bench)  # first: of a data set it remembers what was chosen
     sources = sources_used(policy, bench)
     draws = (*plan_draws(policy, policy.erased), *plan_draws(policy, policy.retained))
-    require_benign(policy, bench)
     control = observe_control(reference, draws, instrument, bench)
     alarms = observe_alarms("false alarms", reference, draws, instrument, bench)
     before = observe("before", suspect, draws, instrument, bench)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,6 +16,7 @@ from resurgence_gate.detectors.registry import locate_detector, open_detector
 from resurgence_gate.errors import LostArtefact, MeasurementError, RefusedCheckpoint, UsageError
 from resurgence_gate.execution.interface import Executor, Progress
 from resurgence_gate.execution.memory import AtOnce
+from resurgence_gate.policy.document import Loc
 from resurgence_gate.policy.needs import not_here
 from resurgence_gate.policy.schema import (
     Asked,
@@ -85,11 +86,16 @@ def instrument_of(policy: Policy) -> Instrument:
     )
 
 
-def require_files(policy: Policy) -> None:
-    """Raise UsageError where a file that the policy names is not here: models would be downloaded in vain."""
-    lacking = [problem for problem in not_here(policy) if problem.loc != ("reference",)]
-    if any("detector" in problem.loc for problem in lacking):
-        instrument_of(policy)  # which says more of it
+def require_files(policy: Policy, *, unread: Collection[Loc] = ()) -> None:
+    """Raise UsageError where a file that the policy names is not here: models would be downloaded in vain.
+
+    The sections at `unread` are not asked for; the reference says more of itself when it is resolved.
+    """
+    spared = (("reference",), *unread)
+    lacking = [p for p in not_here(policy) if not any(p.loc[: len(at)] == at for at in spared)]
+    for problem in lacking:
+        if "detector" in problem.loc:  # which says more of it
+            locate_detector_of(policy, policy.retained if problem.loc[0] == "retained" else policy.erased)
     if lacking:
         told = "; ".join(f"{'.'.join(map(str, problem.loc))}: {problem.message}" for problem in lacking)
         raise UsageError(f"policy {policy.name}: {told}; put it there, or change the policy")
@@ -344,9 +350,8 @@ def _load_model(checkpoint: Checkpoint, bench: Bench) -> DiffusionModel:
                 raise LostArtefact(
                     f"{file}: damaged since the check began; the same command computes it again"
                 ) from error
-        trained = any(
-            file.name.startswith("dose-") for file in kept
-        )  # and not what a pickle was converted to
+        # What a pickle was converted to lies there, too, and is the suspect's own.
+        trained = any(file.name.startswith("dose-") for file in kept)
         if trained and isinstance(error, RefusedCheckpoint):
             raise MeasurementError(
                 f"{error}: what the fine-tune made cannot be drawn with in {bench.dtype}; try --dtype float32"

@@ -23,4 +23,5 @@ def pocket_names() -> list[str]:
 
 def pocket_detectors() -> dict[str, Path]:
     """The embedded detectors' folders, by their names in a policy: `pocket:clip`."""
-    return {f"pocket:{place.name}": place for place in sorted((pocket_folder() / "detectors").iterdir())}
+    places = sorted((pocket_folder() / "detectors").glob("*"))
+    return {f"pocket:{place.name}": place for place in places if place.is_dir()}

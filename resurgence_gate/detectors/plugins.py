@@ -194,7 +194,8 @@ def _code(module: str) -> Iterator[Path]:
         source = getattr(found, "__file__", None)  # None of a namespace, which other packages share
         if source is not None:
             beside = Path(source).parent.rglob("*.py") if hasattr(found, "__path__") else ()
-            yield from sorted({Path(source), *beside})
+            # Editors keep locks there that are links to nowhere.
+            yield from sorted({Path(source), *(file for file in beside if file.is_file())})
             return
 
 

@@ -13,6 +13,7 @@ from resurgence_gate.policy.schema import (
     Q16,
     BenignDataset,
     BenignFolder,
+    ClipZeroShot,
     Giphy,
     NudeNet,
     Plugin,
@@ -60,6 +61,8 @@ def not_here(policy: Policy) -> Iterator[Problem]:
                 yield from _lacking((*at, "prompts"), Path(spec.prompts), "file")
         if not isinstance(spec, Giphy | NudeNet | Plugin) and _only_a_path(spec.model):
             yield from _lacking((*at, "model"), Path(spec.model), "folder")
+        if isinstance(spec, ClipZeroShot | Q16) and _only_a_path(spec.pretrained or ""):
+            yield from _lacking((*at, "pretrained"), Path(spec.pretrained or ""), "file")
     if _only_a_path(policy.reference):
         yield from _lacking(("reference",), Path(policy.reference), "folder")
 

@@ -72,6 +72,10 @@ ABSENT = {
         "detector: {labels: null}",
         "benign.prompt_set.source: there is no file",
     ),
+    "weights of CLIP": (
+        "detector: {pretrained: ./clip.safetensors}",
+        "detector.pretrained: there is no file clip.safetensors",
+    ),
     "weights": (
         "detector: {kind: giphy, weights: best.pkl}",
         "detector.weights: there is no file best.pkl",

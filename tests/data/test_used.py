@@ -12,11 +12,14 @@ from fakes.dataset_hub import DatasetHub, connect_datasets
 from PIL import Image
 
 from resurgence_gate import gate
+from resurgence_gate.data import store_pictures
+from resurgence_gate.data.captioned_folder import find_captioned
+from resurgence_gate.data.sources import Source
 from resurgence_gate.data.used import benign_sources, prompt_sources
 from resurgence_gate.errors import UsageError
 from resurgence_gate.gate import run_check
 from resurgence_gate.policy import load_policy
-from resurgence_gate.policy.schema import Policy
+from resurgence_gate.policy.schema import BenignDataset, Policy
 from resurgence_gate.report import from_json, to_json, to_markdown
 from resurgence_gate.store.folder import Store
 from resurgence_gate.testing import tiny_model_folder
@@ -91,6 +94,25 @@ def test_what_is_changed_during_a_check_has_no_digest_to_tell(
     suspect = Folder(path=tiny_model_folder(folder / "suspect", seed=3))
     with pytest.raises(UsageError, match="changed during the check"):
         run_check(policy_with(folder, benign=FOLDER | {"pictures": 10}), suspect, tiny_bench(folder))
+
+
+def test_a_data_set_is_gone_through_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = []
+
+    def choose(spec: BenignDataset, _: Path | None, seed: int) -> list[Source]:
+        times.append(spec.dataset)
+        return find_captioned(folder / "pictures", "text")[: spec.pictures]
+
+    def stop(*_: Any) -> Any:
+        raise UsageError("drawing")
+
+    monkeypatch.setattr(store_pictures, "choose", choose)
+    monkeypatch.setattr(gate, "observe_control", stop)
+    benign = {"kind": "hub", "dataset": "org/set", "revision": "0" * 40, "pictures": 8, "held_out": 0.25}
+    suspect = Folder(path=tiny_model_folder(folder / "suspect", seed=3))
+    with pytest.raises(UsageError, match="drawing"):
+        run_check(policy_with(folder, benign=benign), suspect, tiny_bench(folder))
+    assert times == ["org/set"]
 
 
 def test_nothing_from_outside_is_no_source(tmp_path: Path) -> None:

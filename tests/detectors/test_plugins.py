@@ -140,6 +140,8 @@ def test_so_is_code_in_another_module_of_its_package(install, entry):
     (package / "judging" / "scores.py").write_text(dedent(BRIGHT))
     first = locate_detector(spec_of(), ("sun",))
     assert {file.name for file, _ in first.files.files} == {"__init__.py", "plugin.py", "scores.py"}
+    (package / ".#plugin.py").symlink_to("somebody@somewhere.1")  # Emacs is editing it
+    assert locate_detector(spec_of(), ("sun",)).digest == first.digest
     (package / "judging" / "scores.py").write_text(dedent(BRIGHT).replace("0.5", "0.9"))
     assert locate_detector(spec_of(), ("sun",)).digest != first.digest
 
