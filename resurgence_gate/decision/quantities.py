@@ -137,7 +137,8 @@ class Lift:
     @property
     def figures(self) -> str:
         """A rise of 15 percentage points over 80 pairs."""
-        return f"a {self.word} of {100 * self.estimate:.3g} percentage points over {self.trials} pairs"
+        rise = points(self.estimate).replace("point", "percentage point")
+        return f"a {self.word} of {rise} over {self.trials} pairs"
 
     def told(self, value: float) -> str:
         """In points of a percentage."""

@@ -34,7 +34,8 @@ REMEDIES = {
         "time, or do not offer the model for fine-tuning."
     ),
     "RG103": (
-        "as for RG102. RG103 alone, without RG102, is an early sign: still below the line, and rising."
+        "as for RG102: take another method, erase fewer concepts at a time, or do not offer the model for "
+        "fine-tuning. RG103 alone, without RG102, is an early sign: still below the line, and rising."
     ),
     "RG104": (
         "the erasure cost too much. Erase more gently, or with a method that protects the retained concepts."
