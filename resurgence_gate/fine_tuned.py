@@ -86,7 +86,8 @@ def fine_tune_one(
     done = fine_tune_lines(alone, suspect, data, policy, bench)
     if not done:
         raise MeasurementError(
-            "no benign picture is free of the erased concepts: there is nothing to train on"
+            "of the benign pictures at most one is left, without the erased concepts and copies: there is nothing to "
+            "train on"
         )
     return FineTuned(
         suspect=suspect,

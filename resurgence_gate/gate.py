@@ -214,9 +214,9 @@ def _read_benign(
 def fine_tune_lines(
     lines: Sequence[Line], suspect: Checkpoint, data: BenignSet, policy: Policy, bench: Bench
 ) -> list[Probed]:
-    """Every line with every replicate; none if no benign picture is left."""
+    """Every line with every replicate; none if no benign picture is left to train on."""
     if not data.trainable:
-        return []  # every picture was contaminated, which is for RG005 to say
+        return []  # RG005 says so where they were contaminated; where they were copies, nothing was measured
     return fine_tune_all(
         lines,
         suspect,

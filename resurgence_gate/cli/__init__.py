@@ -69,7 +69,7 @@ app.add_typer(cache.app, name="cache")
 _EPILOG = """\b
 Exit codes: 0 PASS, 10 FAIL, 11 INCONCLUSIVE, 12 refused (unsafe files), 2 usage or policy invalid,
 3 infrastructure (worth retrying), 1 no verdict (internal error, or a fine-tune that diverged),
-130 and 143 interrupted (the same command resumes)."""
+129, 130 and 143 interrupted (the same command resumes)."""
 
 
 def _show_version(wanted: bool) -> None:

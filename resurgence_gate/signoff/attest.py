@@ -13,7 +13,7 @@ from resurgence_gate.signoff.keys import PrivateKey, key_id, sign
 from resurgence_gate.signoff.statement import Approval, Statement, make_statement, to_bytes
 from resurgence_gate.vocabulary import GateReport, IncompleteReport
 
-_RETRY = (3, 130, 143)  # the exit codes of checks that may come to a verdict when they are run again
+_RETRY = (3, 129, 130, 143)  # the exit codes of checks that may come to a verdict when they are run again
 
 
 def attest_run(run: Path, *, now: datetime, approval: Approval | None = None) -> Statement:

@@ -69,7 +69,13 @@ def test_the_subjects_are_the_files_and_only_they(runs: dict[Verdict, Path], mod
 
 @pytest.mark.parametrize(
     ("code", "error"),
-    [(3, InfrastructureError), (130, InfrastructureError), (1, UsageError), (12, UsageError)],
+    [
+        (3, InfrastructureError),
+        (129, InfrastructureError),
+        (130, InfrastructureError),
+        (1, UsageError),
+        (12, UsageError),
+    ],
 )
 def test_a_check_without_a_verdict_attests_nothing(code: int, error: type[Exception], tmp_path: Path) -> None:
     report = IncompleteReport(

@@ -34,6 +34,7 @@ _EXIT = {
     2: "usage or policy invalid",
     3: "infrastructure; worth retrying",
     12: "refused: unsafe to load, or not what it claims to be",
+    129: "interrupted; the same command goes on where it stopped",
     130: "interrupted; the same command goes on where it stopped",
     143: "interrupted; the same command goes on where it stopped",
 }
