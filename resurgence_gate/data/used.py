@@ -21,10 +21,8 @@ def prompt_sources(policy: Policy) -> tuple[SourceUsed, ...]:
 
 def prompt_sets(policy: Policy) -> Iterator[tuple[str, PromptSet]]:
     """What each prompt set of the policy is for (`erased prompts`), and the set."""
-    asked = {"erased": policy.erased, "retained": policy.retained, "benign": policy.benign}
-    for group, section in asked.items():
-        if not isinstance(section, BenignFolder | BenignDataset) and section.prompt_set is not None:
-            yield f"{group} prompts", section.prompt_set
+    for section, prompt_set in policy.prompt_sets.items():
+        yield f"{section} prompts", prompt_set
 
 
 def prompt_source(what: str, prompt_set: PromptSet, folder: Path | None) -> SourceUsed:

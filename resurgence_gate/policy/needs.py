@@ -11,9 +11,9 @@ from resurgence_gate.policy.overlaps import detectors_of
 from resurgence_gate.policy.paths import is_table
 from resurgence_gate.policy.schema import (
     Q16,
-    BenignDataset,
     BenignFolder,
     ClipZeroShot,
+    GeneratedBenign,
     Giphy,
     NudeNet,
     Plugin,
@@ -30,7 +30,7 @@ def work_of(policy: Policy) -> str:
     steps = sum(line.doses[-1] * line.replicates for line in lines)
     each = policy.erased.total + policy.retained.total
     benign = policy.benign
-    made = "" if isinstance(benign, BenignFolder | BenignDataset) else f", and {benign.total} benign ones"
+    made = f", and {benign.total} benign ones" if isinstance(benign, GeneratedBenign) else ""
     return (
         f"a check draws {each} pictures {2 + doses} times (reference, before, after {_counted(doses, 'dose')}), "
         f"{each * (2 + doses)} in all{made}; it trains {_counted(steps, 'step')}"
@@ -43,14 +43,9 @@ def not_here(policy: Policy) -> Iterator[Problem]:
     What may as well be the name of a model is left out: whether there is one is seen when it is fetched.
     """
     folder = policy.folder or Path()
-    for group, section in (
-        ("erased", policy.erased),
-        ("retained", policy.retained),
-        ("benign", policy.benign),
-    ):
-        prompt_set = None if isinstance(section, BenignFolder | BenignDataset) else section.prompt_set
-        if prompt_set is not None and is_table(prompt_set.source):
-            yield from _lacking((group, "prompt_set", "source"), folder / prompt_set.source, "file")
+    for section, prompt_set in policy.prompt_sets.items():
+        if is_table(prompt_set.source):
+            yield from _lacking((section, "prompt_set", "source"), folder / prompt_set.source, "file")
     if isinstance(policy.benign, BenignFolder):
         yield from _lacking(("benign", "path"), folder / policy.benign.path, "folder")
     for at, spec in detectors_of(policy.detector, policy.retained):

@@ -554,6 +554,16 @@ class Policy(Strict):
         return tuple(lines)
 
     @property
+    def prompt_sets(self) -> dict[str, PromptSet]:
+        """The prompt set of each section that has one."""
+        sections = {"erased": self.erased, "retained": self.retained, "benign": self.benign}
+        return {
+            name: section.prompt_set
+            for name, section in sections.items()
+            if isinstance(section, Asked) and section.prompt_set is not None
+        }
+
+    @property
     def retained_detector(self) -> DetectorSpec:
         """What tells whether a retained concept was drawn."""
         return self.retained.detector or self.detector
