@@ -27,6 +27,7 @@ from resurgence_gate.checkpoints.merged import merged
 from resurgence_gate.checkpoints.pickled import refuse_pickle, unpickled
 from resurgence_gate.checkpoints.ref import PICKLES
 from resurgence_gate.checkpoints.renamed import renamed
+from resurgence_gate.checkpoints.weights import check_positions
 from resurgence_gate.errors import RefusedCheckpoint
 from resurgence_gate.store import Store, default_store
 from resurgence_gate.vocabulary import Access, Checkpoint, LoadedFile, Overlay
@@ -102,6 +103,7 @@ def _by_kind(
     base: Checkpoint, file: Path, published: tuple[LoadedFile, ...], store: Store
 ) -> Mapping[str, Path]:
     names = read_header(file)
+    check_positions(file, where=str(file))
     kind = kind_of(names)
     if kind is Kind.LORA:
         return merged(file, published, base, store)

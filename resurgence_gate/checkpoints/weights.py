@@ -29,6 +29,7 @@ def check_weights(root: Path, names: Iterable[str], asked: Mapping[str, int], *,
         for name in names:
             if name.startswith(f"{component}/") and name.endswith(".safetensors"):
                 _add(tensors, _header(root / name, f"{where}: {name}"), f"{where}: {name}")
+                check_positions(root / name, where=f"{where}: {name}")
         _refuse_two_names(component, tensors, f"{where}: {component}")
         index = next((n for n in names if n.startswith(f"{component}/") and is_index(n)), None)
         if index:
@@ -39,6 +40,27 @@ def check_weights(root: Path, names: Iterable[str], asked: Mapping[str, int], *,
                 f"{where}: {component}/config.json asks for {count:,} parameters, the weights hold {held:,}; "
                 "one of them is of another model: download both again"
             )
+
+
+def check_positions(file: Path, *, where: str) -> None:
+    """Raise RefusedCheckpoint if `file` gives the words of a prompt another order than they have.
+
+    Newer libraries compute it; older ones read it, and would draw with another model than the one that is judged.
+    """
+    names = [name for name in _header(file, where) if name.endswith(_INDICES)]
+    if not names:
+        return
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as tensors:
+        for name in names:
+            order = tensors.get_tensor(name).flatten()
+            if not torch.equal(order.long(), torch.arange(len(order))):
+                raise RefusedCheckpoint(
+                    f"{where}: {reprlib.repr(name)} does not count 0, 1, 2, ...: older libraries read prompts by it, "
+                    "newer ones do not; save the model again with transformers"
+                )
 
 
 def _header(file: Path, where: str) -> Mapping[str, Entry]:

@@ -19,7 +19,7 @@ from resurgence_gate.checkpoints import parse_ref, resolve
 from resurgence_gate.checkpoints.pipeline import DiffusionModel, load_model, to_pipeline
 from resurgence_gate.errors import RefusedCheckpoint
 from resurgence_gate.testing import tiny_sdxl_folder
-from resurgence_gate.vocabulary import Access, Checkpoint
+from resurgence_gate.vocabulary import Access, Checkpoint, Folder
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 ENCODER = "text_encoder/model.safetensors"
@@ -234,6 +234,20 @@ def test_a_lora_is_merged_once(
     first = lay(file)
     monkeypatch.setattr("resurgence_gate.checkpoints.merged._write", None)
     assert lay(file) == first
+
+
+def test_an_order_of_words_that_only_older_libraries_read_is_refused(
+    tiny: Path, model: Path, tmp_path: Path, lay: Callable[..., Checkpoint]
+) -> None:
+    name, tensors = "text_model.embeddings.position_ids", load_file(tiny / ENCODER)
+    for order in (torch.arange(24).flip(0), torch.zeros(1, 24), torch.arange(24) - 0.01):
+        save_file(tensors | {name: order}, tmp_path / "encoder.safetensors")
+        save_file(tensors | {name: order}, model / ENCODER)
+        for read in (lambda: lay(tmp_path / "encoder.safetensors"), lambda: resolve(Folder(path=model))):
+            with pytest.raises(RefusedCheckpoint, match="position_ids' does not count 0, 1, 2"):
+                read()
+    save_file(tensors | {name: torch.arange(24.0)[None]}, model / ENCODER)
+    resolve(Folder(path=model))
 
 
 @pytest.mark.parametrize("prefix", ["", "text_model.", "text_encoder.text_model."])
