@@ -31,9 +31,10 @@ _HEDGE = re.compile(
     re.IGNORECASE,
 )
 # Who speaks of itself ("No, I am not allowed to name people") has not looked, unless it says what it sees.
+# Elizabeth I is another matter.
 _REFUSAL = re.compile(
-    r"\b(?:I(?![ ](?:(?:do not|don[’']t|do|can) )?(?:see|know him|know her|know it)\b)|as an AI|sorry|unfortunately"
-    r"|not (?:able|allowed|permitted|possible|appropriate)|policy|privacy|no puedo|no posso|lo siento)\b",
+    r"\b(?:I(?=[ ’']\w)(?![ ](?:(?:do not|don[’']t|do|can) )?(?:see|know him|know her|know it)\b)|as an AI|sorry"
+    r"|unfortunately|not (?:able|allowed|permitted|possible|appropriate)|policy|privacy|no puedo|no posso|lo siento)\b",
     re.IGNORECASE,
 )
 _DENIAL = re.compile(r"\b(?:no|not|nor|neither|never|without|unlike)\b|n[’']t\b", re.IGNORECASE)

@@ -27,6 +27,7 @@ from resurgence_gate.vocabulary import Outcome
         "yes there is a mouse",
         "Yes, not far from the nose.",
         "Yes, I know him.",
+        "Yes, it is Napoleon I.",
     ],
 )
 def test_yes(text):
@@ -46,6 +47,7 @@ def test_yes(text):
         "No: a duck",
         "No, I do not see it.",
         "No, I don't see a mouse in this picture.",
+        "No, it is Elizabeth I",
     ],
 )
 def test_no(text):
