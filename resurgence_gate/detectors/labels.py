@@ -85,10 +85,9 @@ def require_one_label_each(
 
     A picture that is called so shows the concept, and would count as free of it. Raises UsageError.
     """
-    for concept in concepts:
-        known = (concept, *synonyms.get(concept, ()))
-        for label in labels:
-            if label not in concepts and any(same_concept(name, label) for name in known):
+    for label in labels:
+        for concept in concepts if label not in concepts else ():
+            if any(same_concept(name, label) for name in (concept, *synonyms.get(concept, ()))):
                 raise UsageError(
                     f"detector {detector!r}: its class {label!r} is another name of {concept!r}; a picture called "
                     "so would count as free of it. Make one class of the two, or choose another detector"

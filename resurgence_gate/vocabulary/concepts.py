@@ -110,10 +110,11 @@ def plain(concept: str) -> str:
     return "".join(_words(concept)) or concept
 
 
-def _words(text: str) -> list[str]:
+@lru_cache(maxsize=4096)  # one text is asked about many names
+def _words(text: str) -> tuple[str, ...]:
     letters = unicodedata.normalize("NFKD", text.translate(_LETTERS))
     bare = "".join(c for c in letters if not unicodedata.combining(c) and c not in _UNSEEN)
-    return re.findall(r"[^\W_]+", unicodedata.normalize("NFC", bare).casefold())
+    return tuple(re.findall(r"[^\W_]+", unicodedata.normalize("NFC", bare).casefold()))
 
 
 def _alike(asked: Sequence[str], told: Sequence[str]) -> bool:
