@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resurgence_gate.cli.options import Device
+from resurgence_gate.cli.options import Device, policy_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,13 +83,7 @@ def run(
     ],
     policy: Annotated[
         str | None,
-        typer.Option(
-            "--policy",
-            "-p",
-            metavar="FILE|NAME",
-            help="Whose detector looks, and whose erased concepts it looks for.",
-            show_default=False,
-        ),
+        policy_option("Whose detector looks, and whose erased concepts it looks for."),
     ] = None,
     detector: Annotated[
         str | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,16 +38,14 @@ Ref = Annotated[
         show_default=False,
     ),
 ]
-PolicyName = Annotated[
-    str,
-    typer.Option(
-        "--policy",
-        "-p",
-        metavar="FILE|NAME",
-        help="A policy file, or the name of a shipped one.",
-        show_default=False,
-    ),
-]
+
+
+def policy_option(help: str) -> Any:
+    """`--policy` as every command has it."""
+    return typer.Option("--policy", "-p", metavar="FILE|NAME", help=help, show_default=False)
+
+
+PolicyName = Annotated[str, policy_option("A policy file, or the name of a shipped one.")]
 Base = Annotated[
     str | None,
     typer.Option(

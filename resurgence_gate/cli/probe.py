@@ -22,6 +22,7 @@ from resurgence_gate.cli.options import (
     Variant,
     make_access,
     make_bench,
+    policy_option,
 )
 
 if TYPE_CHECKING:
@@ -45,13 +46,7 @@ def probe(
     ],
     policy: Annotated[
         str | None,
-        typer.Option(
-            "--policy",
-            "-p",
-            metavar="FILE|NAME",
-            help="Whose benign data and probes [default: object, and pocket for a pocket model].",
-            show_default=False,
-        ),
+        policy_option("Whose benign data and probes [default: object, and pocket for a pocket model]."),
     ] = None,
     recipe: Annotated[
         str | None,
